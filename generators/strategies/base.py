@@ -1,0 +1,102 @@
+"""The strategy protocol: proposes candidates offline and, where the paper says so, takes part in training steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import polars as pl
+
+from data.records import Candidate, Embed, Generate, Group, GroupEdit, Problem, RolloutSpec, Sampling
+from generators.worlds.base import World
+
+
+@dataclass(frozen=True)
+class RoundContext:
+    """What a strategy may know when it proposes candidates for a round.
+
+    `difficulty`: one row per probed problem (problem_id, domain, level, concepts, passes, n, pass_rate, policy_id, round),
+    all rounds so far; `problems`: by id. `render(template, **values)` gives a prompt in the policy's dialect.
+    """
+
+    round: int
+    seed: int
+    budget: int  # candidates this strategy may propose in this round
+    difficulty: pl.DataFrame
+    problems: Mapping[str, Problem]
+    band: tuple[float, float]  # inclusive pass rates worth training on
+    policy_id: str
+    sampling: Sampling
+    generate: Generate
+    embed: Embed | None = None
+    world: World | None = None
+    render: Callable[..., str] | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StepContext:
+    """What a strategy may know in one optimizer step.
+
+    `main` are the step's own rollout specs. Yielding some of them asks for their judged groups: each is generated once
+    per step, however many strategies ask. A strategy with `gates_main = True` holds back the main specs until it has
+    asked for them or has returned; those it drops before asking are never generated.
+    """
+
+    round: int
+    step: int
+    seed: int
+    main: Sequence[RolloutSpec]
+    sampling: Sampling
+    policy_id: str
+    world: World | None = None
+    render: Callable[..., str] | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+Online = Generator[list[RolloutSpec], list[Group], list[GroupEdit]]
+"""Yields the rollouts it wants, is resumed with their judged groups in the order asked, ends with edits of the step."""
+
+
+class Strategy(Protocol):
+    """`propose` runs once a round, `online` once an optimizer step; either may do nothing.
+
+    Decisions (bands, budgets, votes, gates, rewards) are pure functions beside the strategy. State goes through
+    `state_dict`, is JSON-able, and is checkpointed with every optimizer step.
+    """
+
+    name: str
+    gates_main: bool
+
+    def propose(self, ctx: RoundContext) -> Iterator[Candidate]: ...
+
+    def online(self, ctx: StepContext) -> Online: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+
+
+class BaseStrategy:
+    """A strategy that does nothing; shipped strategies override what they do."""
+
+    name = "nothing"
+    gates_main = False
+
+    def __init__(self, settings: Mapping[str, Any] | None = None) -> None:
+        self.settings = dict(settings or {})
+
+    def propose(self, ctx: RoundContext) -> Iterator[Candidate]:
+        yield from ()
+
+    def online(self, ctx: StepContext) -> Online:
+        return []
+        yield  # makes this a generator
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        if state:
+            raise ValueError(f"strategy {self.name} keeps no state, but a checkpoint holds {sorted(state)}")

@@ -1,0 +1,43 @@
+"""Worlds: procedural sources of problems with exact ground truth, as many as one asks for."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Protocol
+
+from data.records import Problem
+
+Split = Literal["train", "heldout"]
+
+
+class World(Protocol):
+    """Every problem is a pure function of (seed, split, family, level, index).
+
+    The splits are disjoint by construction: a problem's own content decides, by hash, which split it may appear in,
+    so that no choice of seeds or indices can leak one into the other.
+    """
+
+    name: str
+
+    def families(self) -> tuple[str, ...]: ...
+
+    def levels(self) -> tuple[int, ...]: ...
+
+    def concepts(self, family: str) -> tuple[str, ...]: ...
+
+    def make(self, family: str, level: int, index: int, *, seed: int, split: Split) -> Problem:
+        """Problem with `reference`, `domain=family`, `level`, `concepts`, `split`, `source="world"` and `meta`."""
+        ...
+
+    def demonstration(self, problem: Problem) -> str:
+        """A correct worked response in the compact dialect, for pretraining and as an oracle."""
+        ...
+
+    def paraphrase(self, problem: Problem, key: int) -> Problem | None:
+        """An answer-preserving rewrite of a problem of this world (other names, objects, template); None where it is not one."""
+        ...
+
+
+def world_problem(world: str, problem: Problem) -> dict[str, Any] | None:
+    """The parameters a world left in `problem.meta`, or None for a problem from elsewhere."""
+    made = problem.meta.get("world")
+    return dict(problem.meta) if made == world else None
