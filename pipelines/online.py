@@ -1,0 +1,106 @@
+"""One optimizer step's rollouts: all strategies run side by side, in waves, over one engine.
+
+A wave gathers what every strategy is waiting for, generates and judges it in one stream, and resumes them. Each main
+spec is generated once per step however many strategies ask for it. A strategy with `gates_main` holds the main specs
+back until it asks for them or returns; main specs it drops before that are never generated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from data.records import Group, GroupEdit, RolloutSpec, Trajectory, Verdict
+from generators.strategies.base import Online, StepContext, Strategy
+from pipelines.rollout import distinct, make_groups
+
+Sample = Callable[[Sequence[RolloutSpec]], dict[str, list[Trajectory]]]
+
+
+@dataclass
+class StepRollouts:
+    """What a step sampled: every group by id, in the order made, and the edits of the strategies."""
+
+    main: list[Group]
+    edits: list[GroupEdit]
+    sampled: dict[str, Group] = field(default_factory=dict)
+    trajectories: dict[str, list[Trajectory]] = field(default_factory=dict)  # per group id, unknown verdicts included
+    specs: dict[str, RolloutSpec] = field(default_factory=dict)
+    verdicts: list[Verdict] = field(default_factory=list)
+
+
+@dataclass
+class _Player:
+    name: str
+    gates: bool
+    online: Online
+    waiting: list[RolloutSpec] | None = None  # None = finished
+    edits: list[GroupEdit] = field(default_factory=list)
+    asked_main: set[str] = field(default_factory=set)
+
+    def advance(self, groups: list[Group] | None, main_ids: set[str]) -> None:
+        try:
+            self.waiting = list(next(self.online) if groups is None else self.online.send(groups))
+            self.asked_main |= {s.group_id for s in self.waiting} & main_ids
+        except StopIteration as stop:
+            self.waiting = None
+            self.edits = list(stop.value or [])
+
+
+def sample_step(strategies: Sequence[Strategy], contexts: Mapping[str, StepContext], main: Sequence[RolloutSpec], sample: Sample) -> StepRollouts:
+    """Run one step's waves. `contexts` by strategy name; the result does not depend on how fast anything answered."""
+    step = StepRollouts([], [])
+    main = list(distinct(main))
+    main_ids = {s.group_id for s in main}
+    players = [_Player(s.name, s.gates_main, s.online(contexts[s.name])) for s in sorted(strategies, key=lambda s: s.name)]
+    for player in players:
+        player.advance(None, main_ids)
+    while True:
+        released = _released(main, players)
+        wave = [s for s in released if s.group_id not in step.sampled]
+        for player in players:
+            for spec in player.waiting or []:
+                if spec.group_id not in step.sampled and spec.group_id not in main_ids:
+                    wave.append(spec)
+        wave = list(distinct(wave))
+        if wave:
+            _make(step, wave, sample)
+        moved = False
+        for player in players:
+            if player.waiting is not None and all(s.group_id in step.sampled for s in player.waiting):
+                player.advance([step.sampled[s.group_id] for s in player.waiting], main_ids)
+                moved = True
+        if not wave and not moved:
+            break
+    stuck = [p.name for p in players if p.waiting is not None]
+    if stuck:
+        raise RuntimeError(f"strategies {stuck} wait for main rollouts that another strategy's gate holds back or dropped")
+    step.main = [step.sampled[s.group_id] for s in main if s.group_id in step.sampled]
+    step.edits = [e for p in players for e in p.edits if e.kind == "add" or e.group_id in step.sampled]
+    return step
+
+
+def _released(main: Sequence[RolloutSpec], players: Sequence[_Player]) -> list[RolloutSpec]:
+    """Main specs that no gate holds back: each gate has asked for it, or returned without dropping it."""
+
+    def open_(spec: RolloutSpec) -> bool:
+        for player in players:
+            if not player.gates or spec.group_id in player.asked_main:
+                continue
+            if player.waiting is not None:
+                return False
+            if any(e.kind == "drop" and e.group_id == spec.group_id for e in player.edits):
+                return False
+        return True
+
+    return [s for s in main if open_(s)]
+
+
+def _make(step: StepRollouts, wave: list[RolloutSpec], sample: Sample) -> None:
+    rollouts = sample(wave)
+    groups, verdicts = make_groups(wave, rollouts)
+    step.verdicts.extend(verdicts)
+    step.trajectories.update(rollouts)
+    for spec, group in zip(wave, groups, strict=True):
+        step.sampled[group.id] = group
+        step.specs[group.id] = spec

@@ -1,0 +1,262 @@
+"""Recipes: one TOML file says everything that decides what a run computes; unknown keys are errors.
+
+The resolved recipe is written into the run folder and hashed; the hash names the policy lineage, so two runs of one
+recipe are the same run, and a resumed run must have the recipe it began with.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from data.errors import UserError
+from data.ids import content_hash
+from data.records import Sampling
+
+SHIPPED = Path(__file__).parent / "recipes"
+Positive = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class PolicyPart(Part):
+    path: str = "arithmetic"
+    """A shipped policy's name or a local Hugging Face model folder."""
+    dialect: Literal["compact", "instruct"] = "compact"
+    """How prompts are written: `compact` for the shipped policies, `instruct` for chat models."""
+
+
+class EnginePart(Part):
+    kind: Literal["local"] = "local"
+    """`local` is the embedded engine: any machine, no server."""
+    threads: Annotated[int, Field(ge=0, le=256)] = 1
+    """CPU threads for generation and training; 0 = all cores. Part of the recipe because sums depend on it."""
+    batch_rows: Positive = 512
+    """Rows decoded side by side; part of the recorded shard plan."""
+
+
+class ProblemsPart(Part):
+    world: str = "arithmetic"
+    """Procedural world that makes seed problems and answers strategies' requests; "" for none."""
+    families: tuple[str, ...] = ()
+    """World families to use; empty = all."""
+    levels: tuple[int, ...] = ()
+    """World levels to use; empty = all."""
+    per_cell: Positive = 10
+    """Seed problems per family and level."""
+    files: tuple[str, ...] = ()
+    """The user's own problems: JSONL or JSONL.gz with {prompt|question, answer}."""
+    heldout_share: Share = 0.1
+    """Share of the user's problems kept out of training, chosen by content hash."""
+
+
+class SamplingPart(Part):
+    temperature: Annotated[float, Field(gt=0, le=10)] = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    max_tokens: Annotated[int, Field(ge=1, le=131072)] = 64
+
+    def sampling(self) -> Sampling:
+        return Sampling(temperature=self.temperature, top_p=self.top_p, max_tokens=self.max_tokens)
+
+
+class ProbePart(Part):
+    problems: Positive = 480
+    """Problems answered at the start of each round, half of them never probed before."""
+    n: Positive = 8
+    """Answers per problem."""
+    shard: Positive = 120
+    """Problems per shard: what a crash can cost at most."""
+
+
+class DifficultyPart(Part):
+    low: Share = 0.125
+    high: Share = 0.875
+    """Inclusive band of pass rates that are worth training on."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> DifficultyPart:
+        if self.low > self.high:
+            raise ValueError(f"low ({self.low}) is above high ({self.high}); give low <= high")
+        return self
+
+
+class StrategyPart(BaseModel):
+    """Settings of one strategy; what it does not know itself, it refuses."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    budget: Annotated[int, Field(ge=0)] = 0
+
+
+class SelectPart(Part):
+    problems: Positive = 768
+    """At most this many problems go into a round's training."""
+
+
+class TrainPart(Part):
+    preset: str = "grpo"
+    """A named combination of objective parts: grpo, dapo, dr_grpo."""
+    objective: dict[str, Any] = {}
+    """Overrides of the preset, key by key."""
+    steps: Positive = 14
+    """Optimizer steps per round; each is one shard."""
+    prompts_per_step: Positive = 48
+    group_size: Annotated[int, Field(ge=2, le=4096)] = 8
+    generation_batches: Positive = 2
+    """Dynamic sampling: prompts are drawn up to this many times to replace groups without variance."""
+    learning_rate: Annotated[float, Field(gt=0, lt=1)] = 5e-5
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    micro_tokens: Positive = 16384
+    control: Literal["none", "shuffled_rewards"] = "none"
+    """`shuffled_rewards` permutes rewards within every group: the control experiment that must not learn."""
+
+
+class EvaluatePart(Part):
+    problems: Positive = 512
+    n: Positive = 4
+    shard: Positive = 256
+
+
+class Recipe(Part):
+    """Everything that decides what a run computes."""
+
+    name: str = "arithmetic"
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    rounds: Positive = 3
+    policy: PolicyPart = PolicyPart()
+    engine: EnginePart = EnginePart()
+    problems: ProblemsPart = ProblemsPart()
+    sampling: SamplingPart = SamplingPart()
+    probe: ProbePart = ProbePart()
+    difficulty: DifficultyPart = DifficultyPart()
+    strategies: dict[str, StrategyPart] = {}
+    select: SelectPart = SelectPart()
+    train: TrainPart = TrainPart()
+    evaluate: EvaluatePart = EvaluatePart()
+
+    @model_validator(mode="after")
+    def _has_problems(self) -> Recipe:
+        if not self.problems.world and not self.problems.files:
+            raise ValueError("problems: give a world or files")
+        return self
+
+    def plain(self) -> dict[str, Any]:
+        """JSON-able, every default spelled out."""
+        return self.model_dump(mode="json")
+
+    @property
+    def hash(self) -> str:
+        """Names the lineage. The recipe's name is a label and does not count."""
+        return content_hash({k: v for k, v in self.plain().items() if k != "name"})
+
+
+def shipped_recipes() -> list[str]:
+    return sorted(p.stem for p in SHIPPED.glob("*.toml"))
+
+
+def recipe_path(name: str) -> Path:
+    """A path, or the name of a shipped recipe."""
+    path = Path(name)
+    if path.is_file():
+        return path
+    shipped = SHIPPED / f"{name}.toml"
+    if shipped.is_file():
+        return shipped
+    if path.suffix == ".toml" or path.parent != Path("."):
+        raise UserError(f"no such recipe file: {name}")
+    near = difflib.get_close_matches(name, shipped_recipes(), n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise UserError(f"no recipe named {name!r}; {hint}shipped recipes: {', '.join(shipped_recipes())}, or give the path of a TOML file")
+
+
+def load_recipe(name: str, overrides: Sequence[str] = (), **changes: Any) -> Recipe:
+    """Read a recipe, apply `--set key=value` overrides, then `changes` (dotted keys with `__`), and check everything."""
+    path = recipe_path(name)
+    try:
+        raw = tomllib.loads(path.read_text("utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{path}: not valid TOML: {error}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not UTF-8 text") from None
+    for item in overrides:
+        key, _, value = item.partition("=")
+        if not _ or not key.strip():
+            raise UserError(f"--set {item}: write key=value, e.g. --set train.steps=20")
+        _assign(raw, key.strip(), _value(value.strip()))
+    for key, value in changes.items():
+        if value is not None:
+            _assign(raw, key.replace("__", "."), value)
+    return check_recipe(raw, str(path))
+
+
+def check_recipe(raw: Mapping[str, Any], where: str) -> Recipe:
+    try:
+        return Recipe.model_validate(raw)
+    except ValidationError as error:
+        raise UserError(f"{where}: {_sentence(error)}") from None
+
+
+def differing_keys(a: Recipe, b: Recipe) -> list[str]:
+    """Dotted keys whose values differ, in order."""
+    one, two = dict(_flat(a.plain())), dict(_flat(b.plain()))
+    return [k for k in sorted(one.keys() | two.keys()) if one.get(k) != two.get(k)]
+
+
+def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping) and value:
+        for key, inner in value.items():
+            yield from _flat(inner, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, value
+
+
+def _value(text: str) -> Any:
+    """A TOML value; bare words are strings, so that `--set train.preset=dapo` needs no quotes."""
+    try:
+        return tomllib.loads(f"v = {text}")["v"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _assign(raw: dict[str, Any], dotted: str, value: Any) -> None:
+    *path, last = dotted.split(".")
+    for part in path:
+        inner = raw.setdefault(part, {})
+        if not isinstance(inner, dict):
+            raise UserError(f"--set {dotted}: {part} is a value, not a table")
+        raw = inner
+    raw[last] = value
+
+
+def _sentence(error: ValidationError) -> str:
+    """The first problem, as a sentence that names the key, the value and what would be right."""
+    first = error.errors()[0]
+    key = ".".join(str(p) for p in first["loc"])
+    if first["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(key, known_keys(), n=1, cutoff=0.5)
+        if not near:
+            near = [k for k in known_keys() if k.split(".")[-1] == key.split(".")[-1]][:1]
+        return f"unknown key {key!r}" + (f"; the nearest known key is {near[0]!r}" if near else f"; known keys: {', '.join(known_keys())}")
+    message = first["msg"].removeprefix("Value error, ")
+    value = first.get("input")
+    shown = "" if isinstance(value, Mapping) else f" (got {json.dumps(value, default=str)})"
+    return f"{key}: {message[0].lower()}{message[1:]}{shown}" if key else message
+
+
+def known_keys() -> list[str]:
+    keys = []
+    for name, field in Recipe.model_fields.items():
+        part = field.annotation
+        if isinstance(part, type) and issubclass(part, Part):
+            keys.extend(f"{name}.{inner}" for inner in part.model_fields)
+        keys.append(name)
+    return keys
