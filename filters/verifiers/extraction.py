@@ -1,0 +1,109 @@
+"""Where a response states its final answer: a named policy that finds exactly one, or says why there is none.
+
+Strong marks: `#### X`, `\\boxed{X}` with balanced braces, `<answer>X</answer>`. Weak marks: "answer is X", "Answer: X", a line "A: X".
+Weak marks are read only where there is no strong one. All marks of the strength that counts must agree; several different final
+answers are a shotgun, refused however right one of them may be. A mark with nothing behind it is a truncated response.
+Every scan is linear in the response (plain searches, no backtracking pattern), and only the last `MAX_RESPONSE` characters are read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Literal, get_args
+
+Policy = Literal["strict", "last_number"]
+POLICIES: tuple[str, ...] = get_args(Policy)
+"""strict: marks only (or a response that is one line and nothing but the answer). last_number: else the last number in the text."""
+
+MAX_RESPONSE = 64_000  # characters from the end that are searched for marks
+MAX_MARKS = 200  # marks of one kind; more than that is no answer but a list
+
+_WEAK = re.compile(r"(?:\banswer\b[ \t*_]{0,8}(?:is\b|:|=)[ \t*_:]{0,8}|^[ \t*]{0,8}A:[ \t]{0,8})", re.IGNORECASE | re.MULTILINE)
+_NUMBER_IN_TEXT = re.compile(r"(?<![0-9A-Za-z_.])[-−]?(?:[$€£][ ]?)?-?(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?(?:/[0-9]+(?:\.[0-9]+)?)?[ ]?%?")
+
+
+def strong_marks(response: str) -> list[str]:
+    """Texts behind every `####`, inside every balanced `\\boxed{}` and every `<answer>` pair, in that order; "" where nothing follows."""
+    found = [part.split("\n", 1)[0].strip() for part in response.split("####", MAX_MARKS)[1:]]
+    found += _boxed(response)
+    lowered = response.lower() if "<answer>" in response or "<ANSWER>" in response else ""
+    at = lowered.find("<answer>")
+    while lowered and at >= 0 and len(found) < 3 * MAX_MARKS:
+        end = lowered.find("</answer>", at)
+        found.append(response[at + 8 : end].strip() if end >= 0 else "")
+        at = lowered.find("<answer>", end) if end >= 0 else -1
+    return found
+
+
+def _boxed(response: str) -> list[str]:
+    found: list[str] = []
+    at = response.find("\\boxed")
+    while at >= 0 and len(found) < MAX_MARKS:
+        start = at + 6
+        while start < len(response) and response[start] == " ":
+            start += 1
+        end = _closing_brace(response, start) if response[start : start + 1] == "{" else -1
+        found.append(response[start + 1 : end].strip() if end >= 0 else "")
+        at = response.find("\\boxed", end + 1 if end >= 0 else start)
+    return found
+
+
+def _closing_brace(text: str, start: int, limit: int = 2_000) -> int:
+    """Index of the brace that closes the one at `start`, or -1; escaped braces do not count; at most `limit` characters are read."""
+    depth = 0
+    for i in range(start, min(len(text), start + limit)):
+        if text[i] in "{}" and text[i - 1] != "\\":
+            depth += 1 if text[i] == "{" else -1
+            if depth == 0:
+                return i
+    return -1
+
+
+def weak_marks(response: str) -> list[str]:
+    """Texts behind "answer is", "Answer:", "A:"; up to the end of the sentence or line, or the next line where this one ends there."""
+    found = []
+    for i, match in enumerate(_WEAK.finditer(response)):
+        if i >= MAX_MARKS:
+            break
+        tail = response[match.end() : match.end() + 2_000].lstrip()
+        line = tail.split("\n", 1)[0]
+        if re.match(r"\\\[|\$\$", line) and len(line.strip()) == 2:
+            line = tail[2:].strip().split("\n", 1)[0]
+        found.append(re.split(r"(?<=[^ ])[.?]['\")*]?\s", line + " ", maxsplit=1)[0].strip())
+    return found
+
+
+def find_answer(response: str, policy: str, agree: Callable[[str, str], bool], *, numeric: bool) -> tuple[str | None, str]:
+    """(answer, "") or (None, why there is none). `agree` says whether two texts state the same answer.
+
+    numeric: a number is wanted, so weak marks that hold none ("the answer is in dollars") are not answers.
+    """
+    text = response[-MAX_RESPONSE:]
+    if "<think>" in text or "</think>" in text:
+        thought, closed, said = text.rpartition("</think>")
+        if not closed or "<think>" in said:
+            return None, "no final answer: the response ends inside its thoughts"
+        text = said
+    marks = strong_marks(text)
+    if not marks:
+        marks = [m for m in weak_marks(text) if not numeric or re.search(r"[0-9\\½⅓¼√π]|\d", m)]
+    if marks:
+        if not marks[-1]:
+            return None, "no final answer: nothing follows the answer's mark"
+        stated = [m for m in marks if m]
+        if not all(agree(stated[-1], other) for other in dict.fromkeys(stated[:-1])):
+            return None, f"contradictory final answers: {', '.join(_short(m) for m in list(dict.fromkeys(stated))[:4])}"
+        return stated[-1], ""
+    whole = text.strip()
+    if whole and "\n" not in whole and len(whole) <= 200 and len(response) <= MAX_RESPONSE:
+        return whole, "bare"
+    if policy == "last_number":
+        numbers = [m.group().strip() for m in _NUMBER_IN_TEXT.finditer(text)]
+        if numbers:
+            return numbers[-1], ""
+    return None, "no final answer"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 40 else text[:37] + "…"
