@@ -1,0 +1,100 @@
+"""The arithmetic world: word problems of 13 families on 5 levels with exact answers and a worked chain for each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from data.errors import UserError
+from data.keyed import keyed_seed
+from data.records import Problem
+from generators.worlds.arithmetic.draw import Draw
+from generators.worlds.arithmetic.families import FAMILIES
+from generators.worlds.arithmetic.shape import Family, Numbers, Shape
+from generators.worlds.arithmetic.splits import split_of
+from generators.worlds.arithmetic.steps import decimal, work_out
+from generators.worlds.base import Split, world_problem
+
+LEVELS = (1, 2, 3, 4, 5)
+_ATTEMPTS = 10_000
+
+
+class ArithmeticWorld:
+    """`generators.worlds.base.World`; stateless, every problem a pure function of (seed, split, family, level, index)."""
+
+    name = "arithmetic"
+
+    def families(self) -> tuple[str, ...]:
+        return tuple(FAMILIES)
+
+    def levels(self) -> tuple[int, ...]:
+        return LEVELS
+
+    def concepts(self, family: str) -> tuple[str, ...]:
+        return _family(family).concepts
+
+    def make(self, family: str, level: int, index: int, *, seed: int, split: Split) -> Problem:
+        """Numbers are drawn again, keyed by attempt, until their own hash puts them into `split`."""
+        kind = _family(family)
+        shapes = kind.at(level)
+        if not shapes:
+            raise UserError(f"the arithmetic world has no level {level}; its levels are {LEVELS[0]} to {LEVELS[-1]}")
+        if split not in ("train", "heldout"):
+            raise UserError(f"no split named {split!r}; there are: train, heldout")
+        for attempt in range(_ATTEMPTS):
+            draw = Draw(keyed_seed(seed, "arithmetic", split, family, level, index, attempt))
+            shape = draw.pick(shapes)
+            numbers = shape.draw_numbers(draw)
+            if split_of(family, numbers) == split:
+                return _problem(kind, shape, numbers, draw, split, {"seed": seed, "index": index})
+        raise AssertionError(f"no {split} problem of {family} on level {level} in {_ATTEMPTS} draws")
+
+    def demonstration(self, problem: Problem) -> str:
+        """' 12*3=36, 36+4=40 #### 40': what the compact dialect answers."""
+        shape, numbers = _recall(problem)
+        equations, result = work_out(shape.steps, numbers)
+        return f" {', '.join(equations)} #### {decimal(result)}"
+
+    def paraphrase(self, problem: Problem, key: int) -> Problem | None:
+        """The same numbers and answer in another story: other names, things, sentences. None for a problem from elsewhere.
+
+        The numbers decide the split, so a paraphrase stays on its side.
+        """
+        if world_problem(self.name, problem) is None:
+            return None
+        shape, numbers = _recall(problem)
+        draw = Draw(keyed_seed(key, "arithmetic", "paraphrase", problem.id))
+        for _ in range(_ATTEMPTS):
+            other = _problem(_family(problem.domain), shape, numbers, draw, problem.split, {"paraphrase_of": problem.id, "key": key})
+            if other.prompt != problem.prompt:
+                return other
+        raise AssertionError(f"shape {shape.name} of {problem.domain} has one surface only")
+
+
+def _family(name: str) -> Family:
+    if name not in FAMILIES:
+        raise UserError(f"the arithmetic world has no family {name!r}; there are: {', '.join(FAMILIES)}")
+    return FAMILIES[name]
+
+
+def _recall(problem: Problem) -> tuple[Shape, Numbers]:
+    made = world_problem("arithmetic", problem)
+    if made is None:
+        raise UserError(f"problem {problem.id} was not made by the arithmetic world")
+    return _family(problem.domain).shapes[made["shape"]], dict(made["numbers"])
+
+
+def _problem(kind: Family, shape: Shape, numbers: Numbers, draw: Draw, split: Split, made: Mapping[str, Any]) -> Problem:
+    prompt, _ = shape.tell(numbers, draw)
+    _, result = work_out(shape.steps, numbers)
+    return Problem(
+        prompt=prompt,
+        reference=decimal(result),
+        verifier="math",
+        domain=kind.name,
+        level=shape.level,
+        concepts=kind.concepts,
+        source="world",
+        split=split,
+        meta={"world": "arithmetic", "shape": shape.name, "numbers": numbers, **made},
+    )
