@@ -7,18 +7,95 @@ from collections.abc import Sequence
 from generators.worlds.arithmetic.draw import Draw
 
 NAMES: tuple[tuple[str, str], ...] = (
-    ("Tom", "he"), ("Ben", "he"), ("Sam", "he"), ("Leo", "he"), ("Max", "he"), ("Omar", "he"), ("Jack", "he"), ("Ravi", "he"), ("Luis", "he"), ("Ken", "he"),
-    ("Anna", "she"), ("Mia", "she"), ("Lucy", "she"), ("Sara", "she"), ("Emma", "she"), ("Nina", "she"), ("Rosa", "she"), ("Kate", "she"), ("Zoe", "she"), ("Amy", "she"),
-)  # fmt: skip
+    ("Tom", "he"),
+    ("Ben", "he"),
+    ("Sam", "he"),
+    ("Leo", "he"),
+    ("Max", "he"),
+    ("Omar", "he"),
+    ("Jack", "he"),
+    ("Ravi", "he"),
+    ("Luis", "he"),
+    ("Ken", "he"),
+    ("Anna", "she"),
+    ("Mia", "she"),
+    ("Lucy", "she"),
+    ("Sara", "she"),
+    ("Emma", "she"),
+    ("Nina", "she"),
+    ("Rosa", "she"),
+    ("Kate", "she"),
+    ("Zoe", "she"),
+    ("Amy", "she"),
+)
 THINGS: tuple[tuple[str, str], ...] = (
-    ("pen", "pens"), ("book", "books"), ("card", "cards"), ("stamp", "stamps"), ("shell", "shells"), ("coin", "coins"), ("cookie", "cookies"),
-    ("marble", "marbles"), ("pear", "pears"), ("plum", "plums"), ("lemon", "lemons"), ("button", "buttons"), ("sticker", "stickers"), ("ball", "balls"),
-    ("toy", "toys"), ("candle", "candles"), ("rose", "roses"), ("bead", "beads"), ("muffin", "muffins"), ("cup", "cups"),
-)  # fmt: skip
-GOODS: tuple[str, ...] = ("coat", "bike", "lamp", "chair", "phone", "watch", "table", "jacket", "tent", "guitar", "desk", "camera", "rug", "sofa", "drum", "kite")
-VEHICLES: tuple[str, ...] = ("car", "bus", "train", "truck", "van", "boat", "tram", "taxi", "ship", "scooter", "ferry", "cyclist", "drone", "horse", "rider", "sled")
+    ("pen", "pens"),
+    ("book", "books"),
+    ("card", "cards"),
+    ("stamp", "stamps"),
+    ("shell", "shells"),
+    ("coin", "coins"),
+    ("cookie", "cookies"),
+    ("marble", "marbles"),
+    ("pear", "pears"),
+    ("plum", "plums"),
+    ("lemon", "lemons"),
+    ("button", "buttons"),
+    ("sticker", "stickers"),
+    ("ball", "balls"),
+    ("toy", "toys"),
+    ("candle", "candles"),
+    ("rose", "roses"),
+    ("bead", "beads"),
+    ("muffin", "muffins"),
+    ("cup", "cups"),
+)
+GOODS: tuple[str, ...] = (
+    "coat",
+    "bike",
+    "lamp",
+    "chair",
+    "phone",
+    "watch",
+    "table",
+    "jacket",
+    "tent",
+    "guitar",
+    "desk",
+    "camera",
+    "rug",
+    "sofa",
+    "drum",
+    "kite",
+)
+VEHICLES: tuple[str, ...] = (
+    "car",
+    "bus",
+    "train",
+    "truck",
+    "van",
+    "boat",
+    "tram",
+    "taxi",
+    "ship",
+    "scooter",
+    "ferry",
+    "cyclist",
+    "drone",
+    "horse",
+    "rider",
+    "sled",
+)
 MAKERS: tuple[str, ...] = ("machine", "worker", "printer", "robot", "baker", "tailor", "cook", "potter", "painter", "builder", "weaver", "farmer")
-HOLDERS: tuple[tuple[str, str], ...] = (("box", "boxes"), ("bag", "bags"), ("jar", "jars"), ("basket", "baskets"), ("crate", "crates"), ("tray", "trays"), ("pack", "packs"))
+HOLDERS: tuple[tuple[str, str], ...] = (
+    ("box", "boxes"),
+    ("bag", "bags"),
+    ("jar", "jars"),
+    ("basket", "baskets"),
+    ("crate", "crates"),
+    ("tray", "trays"),
+    ("pack", "packs"),
+)
 PEOPLE: tuple[str, ...] = ("friends", "children", "students", "cousins", "players", "neighbors", "girls", "boys")
 
 _HIS = {"he": "his", "she": "her"}

@@ -5,7 +5,13 @@ from __future__ import annotations
 from generators.worlds.arithmetic.draw import Draw
 from generators.worlds.arithmetic.shape import Family, Numbers
 
-FAMILY = Family("percent", ("percentage", "fraction",))
+FAMILY = Family(
+    "percent",
+    (
+        "percentage",
+        "fraction",
+    ),
+)
 
 
 _PARTS = ((50, 2), (25, 4), (20, 5), (10, 10))  # percent = one part in so many

@@ -5,7 +5,14 @@ from __future__ import annotations
 from generators.worlds.arithmetic.draw import Draw
 from generators.worlds.arithmetic.shape import Family, Numbers
 
-FAMILY = Family("ratio", ("ratio", "division", "multiplication",))
+FAMILY = Family(
+    "ratio",
+    (
+        "ratio",
+        "division",
+        "multiplication",
+    ),
+)
 
 
 @FAMILY.shape(

@@ -5,7 +5,13 @@ from __future__ import annotations
 from generators.worlds.arithmetic.draw import Draw
 from generators.worlds.arithmetic.shape import Family, Numbers
 
-FAMILY = Family("sequence", ("sequence", "pattern",))
+FAMILY = Family(
+    "sequence",
+    (
+        "sequence",
+        "pattern",
+    ),
+)
 
 
 _ASK = "What comes next? | Find the next number. | Which number is next?"

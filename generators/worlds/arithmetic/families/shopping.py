@@ -5,7 +5,13 @@ from __future__ import annotations
 from generators.worlds.arithmetic.draw import Draw
 from generators.worlds.arithmetic.shape import Family, Numbers
 
-FAMILY = Family("shopping", ("multiplication", "money",))
+FAMILY = Family(
+    "shopping",
+    (
+        "multiplication",
+        "money",
+    ),
+)
 
 
 @FAMILY.shape(

@@ -5,7 +5,13 @@ from __future__ import annotations
 from generators.worlds.arithmetic.draw import Draw
 from generators.worlds.arithmetic.shape import Family, Numbers
 
-FAMILY = Family("totals", ("addition", "subtraction",))
+FAMILY = Family(
+    "totals",
+    (
+        "addition",
+        "subtraction",
+    ),
+)
 
 
 @FAMILY.shape(
