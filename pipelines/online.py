@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from data.records import Group, GroupEdit, RolloutSpec, Trajectory, Verdict
 from generators.strategies.base import Online, StepContext, Strategy
 from pipelines.rollout import distinct, make_groups
@@ -58,23 +60,18 @@ def sample_step(strategies: Sequence[Strategy], contexts: Mapping[str, StepConte
     while True:
         released = _released(main, players)
         wave = [s for s in released if s.group_id not in step.sampled]
-        for player in players:
-            for spec in player.waiting or []:
-                if spec.group_id not in step.sampled and spec.group_id not in main_ids:
-                    wave.append(spec)
-        wave = list(distinct(wave))
+        wanted = [s for player in players for s in player.waiting or [] if s.group_id not in main_ids]
+        wave = list(distinct([*wave, *(s for s in wanted if s.group_id not in step.sampled)]))
         if wave:
             _make(step, wave, sample)
-        moved = False
-        for player in players:
-            if player.waiting is not None and all(s.group_id in step.sampled for s in player.waiting):
-                player.advance([step.sampled[s.group_id] for s in player.waiting], main_ids)
-                moved = True
-        if not wave and not moved:
-            break
-    stuck = [p.name for p in players if p.waiting is not None]
-    if stuck:
-        raise RuntimeError(f"strategies {stuck} wait for main rollouts that another strategy's gate holds back or dropped")
+        ready = [p for p in players if p.waiting is not None and all(s.group_id in step.sampled for s in p.waiting)]
+        if not wave and not ready:
+            # What is left waits for main specs that another strategy's gate keeps from being made: they answer empty.
+            ready = [p for p in players if p.waiting is not None]
+            if not ready:
+                break
+        for player in ready:
+            player.advance([step.sampled.get(s.group_id) or _unmade(s) for s in player.waiting or []], main_ids)
     step.main = [step.sampled[s.group_id] for s in main if s.group_id in step.sampled]
     step.edits = [e for p in players for e in p.edits if e.kind == "add" or e.group_id in step.sampled]
     return step
@@ -94,6 +91,10 @@ def _released(main: Sequence[RolloutSpec], players: Sequence[_Player]) -> list[R
         return True
 
     return [s for s in main if open_(s)]
+
+
+def _unmade(spec: RolloutSpec) -> Group:
+    return Group(spec.group_id, spec.problem, (), (), np.zeros(0, np.float32), spec.stream, spec.estimator, spec.coef, spec.refs)
 
 
 def _make(step: StepRollouts, wave: list[RolloutSpec], sample: Sample) -> None:

@@ -1,0 +1,64 @@
+"""`frontier`: ask the world for new problems where the policy sometimes succeeds.
+
+Offline. The cells (family × level) of the world whose pass rate lies inside the band get new problems; a cell gets more
+the more a group of rollouts there would teach: `4 p (1 - p)`, the variance of a pass/fail reward, greatest at one half
+(the learnability score of Absolute Zero, arXiv 2505.03335, and R-Zero).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import polars as pl
+
+from data.keyed import keyed_seed
+from data.records import Candidate
+from generators.strategies.base import BaseStrategy, RoundContext
+
+
+def learnability(pass_rate: float) -> float:
+    """`4 p (1 - p)` in [0, 1]: variance of a pass/fail reward, scaled so that one half gives 1."""
+    return 4.0 * pass_rate * (1.0 - pass_rate)
+
+
+def largest_remainder(weights: Mapping[tuple[str, int], float], budget: int) -> dict[tuple[str, int], int]:
+    """Whole numbers in proportion to `weights` that sum to `budget` exactly; ties go to the smaller key."""
+    total = sum(weights.values())
+    if total <= 0 or budget <= 0:
+        return dict.fromkeys(weights, 0)
+    exact = {cell: budget * weight / total for cell, weight in weights.items()}
+    shares = {cell: int(value) for cell, value in exact.items()}
+    left = budget - sum(shares.values())
+    for cell in sorted(weights, key=lambda c: (-(exact[c] - shares[c]), c))[:left]:
+        shares[cell] += 1
+    return shares
+
+
+def frontier_cells(difficulty: pl.DataFrame, band: tuple[float, float]) -> dict[tuple[str, int], float]:
+    """Pass rate per (domain, level) of the latest round probed, for the cells inside the inclusive band."""
+    if difficulty.is_empty():
+        return {}
+    latest = difficulty.filter(pl.col("round") == pl.col("round").max(), pl.col("level") > 0)
+    cells = latest.group_by("domain", "level").agg(pl.col("passes").sum(), pl.col("n").sum()).filter(pl.col("n") > 0)
+    rates = {(d, int(lv)): p / n for d, lv, p, n in cells.select("domain", "level", "passes", "n").iter_rows()}
+    return {cell: rate for cell, rate in sorted(rates.items()) if band[0] <= rate <= band[1]}
+
+
+class Frontier(BaseStrategy):
+    name = "frontier"
+    settings_known = frozenset({"budget"})
+
+    def propose(self, ctx: RoundContext) -> Iterator[Candidate]:
+        if ctx.world is None:
+            return
+        cells = frontier_cells(ctx.difficulty, ctx.band)
+        shares = largest_remainder({cell: learnability(rate) for cell, rate in cells.items()}, ctx.budget)
+        parents: dict[tuple[str, int], str] = {}
+        for problem_id, domain, level in ctx.difficulty.select("problem_id", "domain", "level").sort("problem_id").iter_rows():
+            parents.setdefault((domain, int(level)), problem_id)
+        for (family, level), count in sorted(shares.items()):
+            seed = keyed_seed(ctx.seed, ctx.round, self.name, family, level)
+            reason = f"pass rate {cells[(family, level)]:.2f} in {family} at level {level}"
+            for index in range(count):
+                problem = ctx.world.make(family, level, index, seed=seed, split="train")
+                yield Candidate(problem, ctx.round, self.name, (parents[(family, level)],), reason=reason)

@@ -1,0 +1,56 @@
+"""The rows that rollouts leave in the lake, the same from every stage that samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from data.records import RolloutSpec, Trajectory, Verdict
+from data.tables import rollout_row, trajectory_row
+from filters.tables import verdict_row
+from pipelines.rollout import Rollouts
+from pipelines.run import Run
+
+
+def rollouts_of(run: Run, round: int, stage: str) -> Rollouts:
+    """How this stage samples with the current policy."""
+    policy = run.policy()
+    return Rollouts(
+        engine=run.engine(),
+        policy_id=policy.id,
+        model=run.model,
+        render=run.render,
+        dialect=run.recipe.policy.dialect,
+        seed=run.recipe.seed,
+        key=(round, stage),
+        purpose=stage,
+    )
+
+
+def sampled_tables(
+    run: Run,
+    round: int,
+    stage: str,
+    shard: int,
+    specs: Sequence[RolloutSpec],
+    rollouts: Mapping[str, Sequence[Trajectory]],
+    verdicts: Sequence[Verdict] = (),
+) -> dict[str, Any]:
+    """Rows of rollouts, trajectories, requests and (where judged already) verdicts, for one shard's transaction."""
+    flat = [(spec, rollout) for spec in specs for rollout in rollouts.get(spec.group_id, ())]
+    keys = sorted({key for _, rollout in flat for key in rollout.request_keys})
+    where = {"round": round, "stage": stage, "shard": shard}
+    rewards = {v.rollout_id: v.reward for v in verdicts if v.outcome != "unknown"}
+    policy_of = {rollout.id: rollout.policy_id for _, rollout in flat}
+    tables: dict[str, Any] = {
+        "rollouts": [rollout_row(r, **where, stream=spec.stream, group_id=spec.group_id, reward=rewards.get(r.id)) for spec, r in flat],
+        "trajectories": [trajectory_row(r, **where) for _, r in flat],
+        "requests": run.ledger.rows(keys, **where),
+    }
+    if verdicts:
+        tables["verdicts"] = [verdict_row(v, policy_id=policy_of[v.rollout_id], **where) for v in verdicts]
+    return tables
+
+
+def shards_of(items: Sequence[Any], size: int) -> list[Sequence[Any]]:
+    return [items[i : i + size] for i in range(0, len(items), size)]
