@@ -1,0 +1,77 @@
+"""The trainer's settings: a plain dataclass, readable without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from data.errors import UserError
+from pipelines.grpo.presets import Preset, nearest, preset_named
+
+
+@dataclass(frozen=True)
+class GRPOConfig:
+    """How one optimizer step is made.
+
+    `overrides` change the preset key by key. `temperature` 0 = each rollout's own sampling temperature. `micro_tokens`: forwarded
+    tokens per micro-batch. `minibatches`: optimizer updates per step (above 1, old log-probs are computed first).
+    `reference`: folder of the KL reference, "" = the weights the trainer started from. `threads` 0 = leave torch's.
+    """
+
+    preset: str = "grpo"
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    learning_rate: float = 5e-5
+    warmup_steps: int = 0
+    weight_decay: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.95)
+    adam_eps: float = 1e-8
+    max_grad_norm: float = 1.0
+    minibatches: int = 1
+    micro_tokens: int = 4096
+    temperature: float = 0.0
+    reference: str = ""
+    seed: int = 0
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "betas", tuple(self.betas))
+        for key, low in (("learning_rate", 0), ("warmup_steps", 0), ("weight_decay", 0), ("temperature", 0), ("threads", 0)):
+            if not low <= getattr(self, key) < float("inf"):
+                raise UserError(f"grpo.{key} must be a finite number of {low} or more, got {getattr(self, key)}")
+        for key in ("minibatches", "micro_tokens"):
+            if getattr(self, key) < 1:
+                raise UserError(f"grpo.{key} must be 1 or more, got {getattr(self, key)}")
+        for key in ("adam_eps", "max_grad_norm"):
+            if not getattr(self, key) > 0:
+                raise UserError(f"grpo.{key} must be above 0, got {getattr(self, key)}")
+        if len(self.betas) != 2 or not all(0 <= b < 1 for b in self.betas):
+            raise UserError(f"grpo.betas must be two numbers in [0, 1), got {list(self.betas)}")
+        self.objective()
+
+    def objective(self) -> Preset:
+        """The preset with its overrides; UserError naming the nearest key where one is unknown."""
+        return preset_named(self.preset, self.overrides)
+
+    def learning_rate_at(self, step: int) -> float:
+        """Linear warm-up over `warmup_steps`, then constant; `step` counts from 0. Stateless, so resume cannot shift it."""
+        return self.learning_rate * min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else self.learning_rate
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {**asdict(self), "overrides": dict(self.overrides), "betas": list(self.betas)}
+
+    @classmethod
+    def from_mapping(cls, settings: Mapping[str, Any]) -> GRPOConfig:
+        """From one flat table of a recipe: the trainer's own keys and the preset's side by side; an unknown key is a UserError."""
+        own = {f.name for f in fields(cls)}
+        objective = {f.name for f in fields(Preset)} - {"name", "paper"}
+        mine: dict[str, Any] = {}
+        overrides: dict[str, Any] = dict(settings.get("overrides", {}))
+        for key, value in settings.items():
+            if key == "overrides":
+                continue
+            if key not in own | objective:
+                raise UserError(f"grpo has no key {key!r}; did you mean {nearest(key, own | objective)!r}?")
+            (mine if key in own else overrides)[key] = value
+        return cls(overrides=overrides, **mine)
