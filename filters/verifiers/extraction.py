@@ -20,7 +20,9 @@ MAX_RESPONSE = 64_000  # characters from the end that are searched for marks
 MAX_MARKS = 200  # marks of one kind; more than that is no answer but a list
 
 _WEAK = re.compile(r"(?:\banswer\b[ \t*_]{0,8}(?:is\b|:|=)[ \t*_:]{0,8}|^[ \t*]{0,8}A:[ \t]{0,8})", re.IGNORECASE | re.MULTILINE)
-_NUMBER_IN_TEXT = re.compile(r"(?<![0-9A-Za-z_.])[-−]?(?:[$€£][ ]?)?-?(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?(?:/[0-9]+(?:\.[0-9]+)?)?[ ]?%?")
+_NUMBER_IN_TEXT = re.compile(
+    r"(?<![0-9A-Za-z_.])[-−]?(?:[$€£][ ]?)?-?(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?(?:/[0-9]+(?:\.[0-9]+)?)?[ ]?%?"
+)
 
 
 def strong_marks(response: str) -> list[str]:
@@ -81,7 +83,7 @@ def find_answer(response: str, policy: str, agree: Callable[[str, str], bool], *
     """
     text = response[-MAX_RESPONSE:]
     if "<think>" in text or "</think>" in text:
-        thought, closed, said = text.rpartition("</think>")
+        _, closed, said = text.rpartition("</think>")
         if not closed or "<think>" in said:
             return None, "no final answer: the response ends inside its thoughts"
         text = said

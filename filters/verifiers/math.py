@@ -20,7 +20,8 @@ from filters.verifiers.units import known_unit, same_unit
 
 _parse = lru_cache(maxsize=65_536)(parse_number)
 _WORDS = re.compile(r"[^\W\d_]+(?: [^\W\d_]+){0,2}\Z")
-_MATH_WORDS = frozenset(("pi", "π", "e", "i", "infinity", "inf", "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"))
+_NUMBER_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+_MATH_WORDS = frozenset(("pi", "π", "e", "i", "infinity", "inf", *_NUMBER_WORDS))
 _SYNONYMS = ({"yes", "true"}, {"no", "false"})
 
 
@@ -93,15 +94,14 @@ def judge(reference: str, response: str, extract: str = "strict") -> tuple[Outco
     if answer is None:
         return "fail", why
     got = _parse(answer[: MAX_LENGTH + 1])
-    if why == "bare":
-        # one unmarked line: an answer only if nothing else is in it
-        if not isinstance(got, Number) and normal_text(answer) != normal_text(reference):
-            if extract != "last_number":
-                return "fail", "no final answer"
-            answer, why = find_answer("\n" + response + "\n.", extract, _agree, numeric=numeric)
-            if answer is None:
-                return "fail", why
-            got = _parse(answer[: MAX_LENGTH + 1])
+    if why == "bare" and not isinstance(got, Number) and normal_text(answer) != normal_text(reference):
+        # one unmarked line is an answer only if nothing else is in it
+        if extract != "last_number":
+            return "fail", "no final answer"
+        answer, why = find_answer(response + "\n.", extract, _agree, numeric=numeric)
+        if answer is None:
+            return "fail", why
+        got = _parse(answer[: MAX_LENGTH + 1])
     if isinstance(want, Number):
         if isinstance(got, Number):
             return compare_numbers(want, got)
@@ -116,10 +116,9 @@ class MathVerifier:
 
     def verify(self, problem: Problem, response: str) -> Verdict:
         start = time.perf_counter()
-        if self.check_problem(problem):
-            outcome, reason = "unknown", self.check_problem(problem)
-        else:
-            outcome, reason = judge(problem.reference, response, str(problem.spec.get("extract", "strict")))
+        outcome: Outcome
+        unjudgeable = self.check_problem(problem)
+        outcome, reason = ("unknown", unjudgeable) if unjudgeable else judge(problem.reference, response, str(problem.spec.get("extract", "strict")))
         ms = (time.perf_counter() - start) * 1e3
         return Verdict(outcome, 1.0 if outcome == "pass" else 0.0, reason, self.name, problem_id=problem.id, ms=ms)
 
