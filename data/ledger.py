@@ -1,0 +1,300 @@
+"""The ledger: every model request with its answer, durable before anybody uses it.
+
+SQLite in WAL mode with `synchronous=FULL`: what `record` returned from survives a kill and a power cut. Callers in several
+threads share one transaction (group commit): while one writes, the others' answers gather for the next.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from threading import Lock
+from typing import Any, TypeVar
+
+import numpy as np
+
+from data.disk import storage_error
+from data.errors import SynthError, UserError
+from data.records import Completion, Request, Sampling
+from data.tables import REQUESTS, sampling_json
+from data.text import storable, storable_json
+
+T = TypeVar("T")
+
+GROUP = 256  # completions per transaction at most
+PATIENCE_S = 60.0
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS requests (
+    key TEXT PRIMARY KEY,
+    state TEXT NOT NULL,              -- sent: asked, no durable answer | done: answered | failed: the last answer was an error
+    attempts INTEGER NOT NULL DEFAULT 0,
+    repeats INTEGER NOT NULL DEFAULT 0, -- answers after the first success, ignored
+    errors INTEGER NOT NULL DEFAULT 0,
+    model TEXT NOT NULL DEFAULT '',
+    policy_id TEXT NOT NULL DEFAULT '',
+    purpose TEXT NOT NULL DEFAULT '',
+    problem_id TEXT NOT NULL DEFAULT '',
+    request TEXT NOT NULL DEFAULT '{}', -- JSON: prompt, messages or tokens, sampling, seed, index
+    text TEXT,
+    finish TEXT,
+    error TEXT NOT NULL DEFAULT '',
+    tokens BLOB,                      -- little-endian int32
+    logp BLOB,                        -- little-endian float32
+    prompt_tokens BLOB,               -- little-endian int32
+    answered_by TEXT NOT NULL DEFAULT '', -- policy id that the answer names
+    ms REAL NOT NULL DEFAULT 0,
+    sent_at REAL,
+    done_at REAL
+) WITHOUT ROWID
+"""
+_INTEND = """
+INSERT INTO requests (key, state, attempts, model, policy_id, purpose, problem_id, request, sent_at) VALUES (?, 'sent', 1, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (key) DO UPDATE SET attempts = attempts + 1, sent_at = excluded.sent_at, state = CASE state WHEN 'done' THEN 'done' ELSE 'sent' END,
+    model = excluded.model, policy_id = excluded.policy_id, purpose = CASE state WHEN 'done' THEN purpose ELSE excluded.purpose END,
+    problem_id = CASE state WHEN 'done' THEN problem_id ELSE excluded.problem_id END, request = excluded.request
+"""
+_RECORD = """
+INSERT INTO requests (key, state, text, finish, error, tokens, logp, prompt_tokens, answered_by, ms, done_at, errors) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)
+ON CONFLICT (key) DO UPDATE SET state = excluded.state, text = excluded.text, finish = excluded.finish, error = excluded.error, tokens = excluded.tokens,
+    logp = excluded.logp, prompt_tokens = excluded.prompt_tokens, answered_by = excluded.answered_by, ms = excluded.ms, done_at = excluded.done_at,
+    errors = errors + excluded.errors
+"""
+_ANSWER = "key, text, tokens, logp, prompt_tokens, finish, answered_by, error, ms"
+
+
+class _Batch:
+    """Completions of one transaction, and how it ended."""
+
+    def __init__(self) -> None:
+        self.items: list[Completion] = []
+        self.done = False
+        self.error: BaseException | None = None
+
+
+class Ledger:
+    """Use `Ledger.open`. Safe to share between threads."""
+
+    def __init__(self, path: Path, con: sqlite3.Connection) -> None:
+        self.path = path
+        self._con = con
+        self._writing = Lock()
+        self._gathering = Lock()
+        self._batch = _Batch()
+
+    @classmethod
+    def open(cls, path: Path | str, *, write: bool = True) -> Ledger:
+        """Makes the file where it is new (`write`); UserError where there is none to read, or it cannot be written."""
+        path = Path(path)
+        if not write and not path.is_file():
+            raise UserError(f"{path} does not exist: a run that generated something has a ledger.sqlite in its folder")
+        try:
+            return cls(path, _connect_to_write(path) if write else _connect_to_read(path))
+        except sqlite3.Error as error:
+            raise storage_error(error, path.parent) or SynthError(f"the ledger {path} cannot be opened: {error}") from error
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Harmless twice."""
+        with self._writing:
+            self._con.close()
+
+    # Writing
+
+    def intend(self, requests: Sequence[Request]) -> None:
+        """Durably says that these are about to be sent; one more attempt each."""
+        now = time.time()
+        rows = [(r.key, r.model, r.policy_id, r.purpose, r.problem_id, request_json(r), now) for r in requests]
+        self._write(lambda: self._con.executemany(_INTEND, rows))
+
+    def record(self, completions: Sequence[Completion]) -> None:
+        """Returns once they are durable.
+
+        The first success of a key stands: a later answer is ignored and counted (`repeats`). A failure is kept until a success replaces it.
+        """
+        for start in range(0, len(completions), GROUP):
+            self._record(completions[start : start + GROUP])
+
+    def _record(self, completions: Sequence[Completion]) -> None:
+        with self._gathering:
+            batch = self._batch
+            batch.items.extend(completions)
+        with self._writing:
+            if not batch.done:
+                with self._gathering:
+                    self._batch = _Batch()
+                batch.done = True
+                try:
+                    self._transaction(lambda: self._insert(batch.items))
+                except BaseException as error:  # noqa: BLE001 - every thread of the batch is told, then it is raised
+                    batch.error = error
+        if batch.error is not None:
+            raise batch.error
+
+    def _insert(self, completions: Sequence[Completion]) -> None:
+        done = self._states([c.key for c in completions])
+        rows, repeats = [], []
+        for c in completions:
+            if c.key in done:
+                repeats.append((c.key,))
+                continue
+            failed = c.finish == "error"
+            if not failed:
+                done.add(c.key)
+            blobs = (_bytes(c.tokens, "<i4"), _bytes(c.logp, "<f4"), _bytes(c.prompt_tokens, "<i4"))
+            state = "failed" if failed else "done"
+            rows.append((c.key, state, storable(c.text), c.finish, storable(c.error), *blobs, c.policy_id, c.ms, time.time(), int(failed)))
+        self._con.executemany(_RECORD, rows)
+        self._con.executemany("UPDATE requests SET repeats = repeats + 1 WHERE key = ?", repeats)
+
+    def _states(self, keys: Sequence[str]) -> set[str]:
+        sql = "SELECT key FROM requests WHERE state = 'done' AND key IN (SELECT value FROM json_each(?))"
+        return {row[0] for row in self._con.execute(sql, [json.dumps(list(keys))])}
+
+    def _write(self, work: Callable[[], Any]) -> None:
+        with self._writing:
+            self._transaction(work)
+
+    def _transaction(self, work: Callable[[], Any]) -> None:
+        try:
+            self._con.execute("BEGIN IMMEDIATE")
+            work()
+            self._con.execute("COMMIT")
+        except BaseException as error:
+            if self._con.in_transaction:
+                with contextlib.suppress(sqlite3.Error):
+                    self._con.execute("ROLLBACK")
+            if isinstance(error, sqlite3.Error):
+                raise storage_error(error, self.path.parent) or SynthError(f"the ledger {self.path} failed: {error}") from error
+            raise
+
+    # Reading
+
+    def lookup(self, keys: Iterable[str], *, failed: bool = False) -> dict[str, Completion]:
+        """Durable answers to those of `keys` that have one, in the order of `keys`; successes only, unless `failed`."""
+        wanted = list(dict.fromkeys(keys))
+        states = ("done", "failed") if failed else ("done", "done")
+        found = {row[0]: _completion(row) for row in self._select(f"{_ANSWER}", "AND state IN (?, ?)", wanted, states)}
+        return {key: found[key] for key in wanted if key in found}
+
+    def rows(self, keys: Sequence[str], *, round: int, stage: str, shard: int) -> list[dict[str, Any]]:
+        """Rows of the lake's `requests` table, in the order of `keys`; UserError where the ledger never saw one."""
+        wanted = list(dict.fromkeys(keys))
+        names = ("key", "model", "policy_id", "purpose", "problem_id", "request", "text", "finish", "error", "attempts", "repeats", "ms")
+        found = {}
+        for row in self._select(", ".join((*names, "tokens", "logp", "prompt_tokens")), "", wanted, ()):
+            arrays = {"tokens": _array(row[-3], "<i4"), "logp": _array(row[-2], "<f4"), "prompt_tokens": _array(row[-1], "<i4")}
+            found[row[0]] = {"round": round, "stage": stage, "shard": shard, **dict(zip(names, row)), **arrays}
+        if missing := [key for key in wanted if key not in found]:
+            raise SynthError(f"the ledger {self.path} knows nothing of {len(missing)} requests, e.g. {missing[0]}; they were never sent through it")
+        return [{name: found[key][name] for name in REQUESTS.names} for key in wanted]
+
+    def counts(self) -> dict[str, int]:
+        """Requests by state (sent, done, failed), and in all: requests, attempts, repeats, errors."""
+        with self._reading():
+            states = dict(self._con.execute("SELECT state, count(*) FROM requests GROUP BY state").fetchall())
+            sums = self._con.execute("SELECT count(*), total(attempts), total(repeats), total(errors) FROM requests").fetchone()
+        return {state: states.get(state, 0) for state in ("sent", "done", "failed")} | dict(
+            zip(("requests", "attempts", "repeats", "errors"), map(int, sums))
+        )
+
+    def repeated(self) -> list[dict[str, Any]]:
+        """Requests sent more than once or answered again: key, state, attempts, repeats, errors, purpose."""
+        names = ("key", "state", "attempts", "repeats", "errors", "purpose")
+        with self._reading():
+            rows = self._con.execute(f"SELECT {', '.join(names)} FROM requests WHERE attempts > 1 OR repeats > 0 ORDER BY key").fetchall()
+        return [dict(zip(names, row)) for row in rows]
+
+    def _select(self, columns: str, condition: str, keys: Sequence[str], params: Sequence[Any]) -> list[tuple[Any, ...]]:
+        with self._reading():
+            sql = f"SELECT {columns} FROM requests WHERE key IN (SELECT value FROM json_each(?)) {condition}"
+            return self._con.execute(sql, [json.dumps(list(keys)), *params]).fetchall()
+
+    @contextlib.contextmanager
+    def _reading(self) -> Any:
+        with self._writing:
+            try:
+                yield
+            except sqlite3.Error as error:
+                raise SynthError(f"the ledger {self.path} cannot be read: {error}") from error
+
+
+def _connect_to_write(path: Path) -> sqlite3.Connection:
+    con = sqlite3.connect(path, timeout=PATIENCE_S, check_same_thread=False, isolation_level=None)
+    con.execute("PRAGMA journal_mode = WAL")
+    con.execute("PRAGMA synchronous = FULL")
+    con.execute(_SCHEMA)
+    return con
+
+
+def _connect_to_read(path: Path) -> sqlite3.Connection:
+    # In a folder that is read-only for us too, WAL's index cannot be made: the file is then read as it stands.
+    for mode in ("mode=ro", "immutable=1"):
+        con = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, timeout=PATIENCE_S, check_same_thread=False, isolation_level=None)
+        try:
+            con.execute("SELECT 1 FROM requests LIMIT 1")
+        except sqlite3.OperationalError as error:
+            con.close()
+            if mode == "immutable=1" or "unable to open" not in str(error):
+                raise
+        else:
+            break
+    return con
+
+
+def request_json(request: Request) -> str:
+    """What a human wants to see of a request: its one input, the sampling, seed and index; canonical JSON."""
+    given: dict[str, Any] = {"seed": request.seed, "index": request.index, "sampling": json.loads(sampling_json(request.sampling))}
+    if request.prompt is not None:
+        given["prompt"] = request.prompt
+    if request.messages:
+        given["messages"] = [dict(m) for m in request.messages]
+    if request.tokens:
+        given["tokens"] = list(request.tokens)
+    if request.media:
+        given["media"] = list(request.media)
+    if request.structured is not None:
+        given["structured"] = dict(request.structured)
+    return storable_json(given)
+
+
+def request_from_row(row: Mapping[str, Any]) -> Request:
+    """The request that a row of `requests` tells of; its key is the row's."""
+    given = json.loads(row["request"])
+    sampling = given["sampling"]
+    return Request(
+        policy_id=row["policy_id"],
+        sampling=Sampling(**{**sampling, "stop": tuple(sampling["stop"])}),
+        seed=given["seed"],
+        index=given["index"],
+        prompt=given.get("prompt"),
+        messages=tuple(given.get("messages", ())),
+        tokens=tuple(given.get("tokens", ())),
+        media=tuple(given.get("media", ())),
+        model=row["model"],
+        purpose=row["purpose"],
+        problem_id=row["problem_id"],
+        structured=given.get("structured"),
+    )
+
+
+def _completion(row: tuple[Any, ...]) -> Completion:
+    key, text, tokens, logp, prompt_tokens, finish, policy_id, error, ms = row
+    return Completion(key, text, _array(tokens, "<i4"), _array(logp, "<f4"), _array(prompt_tokens, "<i4"), finish, policy_id, error, ms)
+
+
+def _bytes(values: Any, kind: str) -> bytes:
+    return np.ascontiguousarray(values, dtype=kind).tobytes()
+
+
+def _array(blob: bytes | None, kind: str) -> Any:
+    return np.frombuffer(blob or b"", dtype=kind).astype(np.dtype(kind).newbyteorder("="))
