@@ -12,6 +12,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import filters.tables  # noqa: F401 - registers its tables before the lake is opened
+import pipelines.tables  # noqa: F401
 from data.errors import UserError
 from data.lake import Lake
 from data.ledger import Ledger
@@ -221,3 +223,9 @@ def _version(name: str) -> str:
         return version(name)
     except PackageNotFoundError:
         return ""
+
+
+def read_lake(folder: Path) -> Lake:
+    """The lake of a run, for reading: needs no lock and holds nobody up."""
+    run_file(folder)
+    return Lake.open(folder)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from data.ids import finite
-from data.schema import Column, Table, register
+from data.schema import Column, table
 
 METRICS = {
     "loss": "value of the objective",
@@ -18,52 +18,38 @@ METRICS = {
     "ratio_max": "largest probability ratio of a trained token",
     "grad_norm": "norm of the gradient before clipping",
     "learning_rate": "learning rate of this step",
-    "response_length": "mean sampled tokens per trained rollout",
+    "response_length_mean": "mean sampled tokens per trained rollout",
     "mismatch_max": "largest |behaviour - trainer| log-prob difference of a trained token in nats",
 }
 
-TRAIN_STEPS = register(
-    Table(
-        "train_steps",
-        "One row per optimizer step.",
-        (
-            Column("round", "INTEGER", "Round."),
-            Column("stage", "VARCHAR", "Stage, always train."),
-            Column("shard", "INTEGER", "Shard, equal to step."),
-            Column("step", "INTEGER", "Optimizer step within the round, from 1."),
-            Column("policy_id", "VARCHAR", "Policy that this step made."),
-            Column("sampled_by", "VARCHAR", "Policy that sampled the rollouts."),
-            Column("groups", "INTEGER", "Groups trained on."),
-            Column("groups_sampled", "INTEGER", "Groups sampled, those without variance included."),
-            Column("rollouts", "INTEGER", "Rollouts trained on."),
-            Column("tokens", "BIGINT", "Tokens trained on (loss mask 1)."),
-            *(Column(name, "DOUBLE", doc[0].upper() + doc[1:] + ".") for name, doc in METRICS.items()),
-            Column("seconds", "DOUBLE", "Wall seconds of the step.", digest=False),
-            Column("generate_seconds", "DOUBLE", "Wall seconds of it spent generating.", digest=False),
-        ),
-        key=("round", "step"),
-    )
+TRAIN_STEPS = table(
+    "train_steps",
+    "One row per optimizer step; `shard` equals `step`.",
+    Column("step", "INTEGER", "Optimizer step within the round, from 1."),
+    Column("policy_id", "VARCHAR", "Policy that this step made."),
+    Column("sampled_by", "VARCHAR", "Policy that sampled the rollouts."),
+    Column("groups", "INTEGER", "Groups trained on."),
+    Column("groups_sampled", "INTEGER", "Groups sampled, those without variance included."),
+    Column("rollouts", "INTEGER", "Rollouts trained on."),
+    Column("tokens", "BIGINT", "Tokens trained on (loss mask 1)."),
+    *(Column(name, "DOUBLE", doc[0].upper() + doc[1:] + ".") for name, doc in METRICS.items()),
+    Column("seconds", "DOUBLE", "Wall seconds of the step.", digest=False),
+    Column("generate_seconds", "DOUBLE", "Wall seconds of it spent generating.", digest=False),
+    key=("round", "step"),
 )
 
-EVALS = register(
-    Table(
-        "evals",
-        "One row per evaluated problem and policy.",
-        (
-            Column("round", "INTEGER", "Round after which the policy was evaluated; 0 = before any training."),
-            Column("stage", "VARCHAR", "Stage, always evaluate."),
-            Column("shard", "INTEGER", "Shard within the stage."),
-            Column("policy_id", "VARCHAR", "Policy evaluated."),
-            Column("benchmark", "VARCHAR", "Set of problems evaluated on."),
-            Column("problem_id", "VARCHAR", "Problem."),
-            Column("domain", "VARCHAR", "Category or world family."),
-            Column("level", "INTEGER", "World level, 0 = unknown."),
-            Column("n", "INTEGER", "Answers sampled."),
-            Column("passes", "INTEGER", "Answers that passed."),
-            Column("unknowns", "INTEGER", "Answers that could not be judged; they count as not passed."),
-        ),
-        key=("policy_id", "benchmark", "problem_id"),
-    )
+EVALS = table(
+    "evals",
+    "One row per evaluated problem and policy; round 0 is the policy before any training.",
+    Column("policy_id", "VARCHAR", "Policy evaluated."),
+    Column("benchmark", "VARCHAR", "Set of problems evaluated on."),
+    Column("problem_id", "VARCHAR", "Problem."),
+    Column("domain", "VARCHAR", "Category or world family."),
+    Column("level", "INTEGER", "World level, 0 = unknown."),
+    Column("n", "INTEGER", "Answers sampled."),
+    Column("passes", "INTEGER", "Answers that passed."),
+    Column("unknowns", "INTEGER", "Answers that could not be judged; they count as not passed."),
+    key=("policy_id", "benchmark", "problem_id"),
 )
 
 

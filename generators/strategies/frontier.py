@@ -7,12 +7,13 @@ the more a group of rollouts there would teach: `4 p (1 - p)`, the variance of a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import polars as pl
 
 from data.keyed import keyed_seed
 from data.records import Candidate
+from filters.selection import largest_remainder
 from generators.strategies.base import BaseStrategy, RoundContext
 
 
@@ -21,17 +22,8 @@ def learnability(pass_rate: float) -> float:
     return 4.0 * pass_rate * (1.0 - pass_rate)
 
 
-def largest_remainder(weights: Mapping[tuple[str, int], float], budget: int) -> dict[tuple[str, int], int]:
-    """Whole numbers in proportion to `weights` that sum to `budget` exactly; ties go to the smaller key."""
-    total = sum(weights.values())
-    if total <= 0 or budget <= 0:
-        return dict.fromkeys(weights, 0)
-    exact = {cell: budget * weight / total for cell, weight in weights.items()}
-    shares = {cell: int(value) for cell, value in exact.items()}
-    left = budget - sum(shares.values())
-    for cell in sorted(weights, key=lambda c: (-(exact[c] - shares[c]), c))[:left]:
-        shares[cell] += 1
-    return shares
+def cell_name(family: str, level: int) -> str:
+    return f"{family}/{level}"
 
 
 def frontier_cells(difficulty: pl.DataFrame, band: tuple[float, float]) -> dict[tuple[str, int], float]:
@@ -52,13 +44,13 @@ class Frontier(BaseStrategy):
         if ctx.world is None:
             return
         cells = frontier_cells(ctx.difficulty, ctx.band)
-        shares = largest_remainder({cell: learnability(rate) for cell, rate in cells.items()}, ctx.budget)
+        shares = largest_remainder(ctx.budget, {cell_name(*cell): learnability(rate) for cell, rate in cells.items()})
         parents: dict[tuple[str, int], str] = {}
         for problem_id, domain, level in ctx.difficulty.select("problem_id", "domain", "level").sort("problem_id").iter_rows():
             parents.setdefault((domain, int(level)), problem_id)
-        for (family, level), count in sorted(shares.items()):
+        for family, level in sorted(cells):
             seed = keyed_seed(ctx.seed, ctx.round, self.name, family, level)
             reason = f"pass rate {cells[(family, level)]:.2f} in {family} at level {level}"
-            for index in range(count):
+            for index in range(shares[cell_name(family, level)]):
                 problem = ctx.world.make(family, level, index, seed=seed, split="train")
                 yield Candidate(problem, ctx.round, self.name, (parents[(family, level)],), reason=reason)

@@ -41,14 +41,18 @@ def sampled_tables(
     keys = sorted({key for _, rollout in flat for key in rollout.request_keys})
     where = {"round": round, "stage": stage, "shard": shard}
     rewards = {v.rollout_id: v.reward for v in verdicts if v.outcome != "unknown"}
+    outcomes = {v.rollout_id: v.outcome for v in verdicts}
     policy_of = {rollout.id: rollout.policy_id for _, rollout in flat}
     tables: dict[str, Any] = {
-        "rollouts": [rollout_row(r, **where, stream=spec.stream, group_id=spec.group_id, reward=rewards.get(r.id)) for spec, r in flat],
-        "trajectories": [trajectory_row(r, **where) for _, r in flat],
+        "rollouts": [
+            rollout_row(r, round, stage, spec.stream, reward=rewards.get(r.id), outcome=outcomes.get(r.id, ""), group_id=spec.group_id)
+            for spec, r in flat
+        ],
+        "trajectories": [trajectory_row(r, round, stage) for _, r in flat],
         "requests": run.ledger.rows(keys, **where),
     }
     if verdicts:
-        tables["verdicts"] = [verdict_row(v, policy_id=policy_of[v.rollout_id], **where) for v in verdicts]
+        tables["verdicts"] = [verdict_row(v, policy_of[v.rollout_id], **where) for v in verdicts]
     return tables
 
 

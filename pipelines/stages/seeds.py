@@ -10,7 +10,7 @@ from data.keyed import keyed_order, keyed_seed
 from data.problems_io import read_problems
 from data.records import Problem, with_problem
 from data.tables import problem_row
-from filters.dedup import normalise
+from filters.dedup import normalise_texts
 from filters.tables import decision_row
 from pipelines.run import Run
 from pipelines.stages.base import Summary
@@ -22,26 +22,24 @@ def seeds_stage(run: Run, round: int) -> Summary:
     problems: list[dict[str, Any]] = []
     decisions: list[dict[str, Any]] = []
     counts = {"train": 0, "heldout": 0, "duplicates": 0}
-    for problem in [*heldout, *train]:
-        text = normalise(problem.prompt)
+    listed = list({p.id: p for p in [*train, *heldout]}.values())  # equal problems are one; held out wins over training
+    listed.sort(key=lambda p: p.split != "heldout")
+    for problem, text in zip(listed, normalise_texts([p.prompt for p in listed]), strict=True):
         kept = text not in seen
         seen.add(text)
         decisions.append(
             decision_row(
-                candidate_id=problem.id,
-                problem_id=problem.id,
-                strategy="seed",
-                parents=(),
-                rule="duplicate",
-                kept=kept,
-                reason=f"{problem.split} seed" if kept else "the same text as an earlier seed or held-out problem",
+                problem,
+                "duplicate",
+                kept,
+                f"{problem.split} seed" if kept else "the same text as an earlier seed or held-out problem",
                 round=round,
                 stage="seeds",
                 shard=0,
             )
         )
         if kept:
-            problems.append(problem_row(problem, round, "seeds", 0))
+            problems.append(problem_row(problem, round, "seeds"))
             counts[problem.split] += 1
         else:
             counts["duplicates"] += 1

@@ -46,22 +46,10 @@ def _propose(run: Run, round: int, shard: int, strategy: Strategy) -> None:
         "synthesize",
         shard,
         {
-            "problems": [problem_row(p, **where) for i, p in sorted(problems.items()) if i not in known],
+            "problems": [problem_row(p, round, "synthesize") for i, p in sorted(problems.items()) if i not in known],
             "requests": run.ledger.rows(sorted(asked), **where),
-            "checks": [check_row(check, **where) for _, check in sorted(checks.items())],
-            "decisions": [
-                decision_row(
-                    candidate_id=c.id,
-                    problem_id=c.problem.id,
-                    strategy=c.strategy,
-                    parents=c.parents,
-                    rule="proposed",
-                    kept=True,
-                    reason=c.reason,
-                    **where,
-                )
-                for _, c in sorted(candidates.items())
-            ],
+            "checks": [check_row(check, round, "synthesize") for _, check in sorted(checks.items())],
+            "decisions": [decision_row(c, "proposed", True, c.reason, **where) for _, c in sorted(candidates.items())],
         },
         {"strategy": strategy.name, "candidates": len(candidates)},
     )

@@ -73,7 +73,7 @@ def _config(run: Run) -> GRPOConfig:
         warmup_steps=part.warmup_steps,
         max_grad_norm=part.max_grad_norm,
         micro_tokens=part.micro_tokens,
-        temperature=run.recipe.sampling.temperature,
+        reference=str(run.base_policy),
         threads=run.threads,
     )
 
@@ -205,7 +205,7 @@ def _tables(run: Run, round: int, step: int, sampled: _Sampled, row: dict[str, A
             tables[name] = [*tables.get(name, []), *rows]
     tables["train_steps"] = [row]
     relative = str(Path(policy.path).relative_to(run.dir))
-    tables["policies"] = [policy_row(PolicyVersion(policy.id, relative, round, step, policy.weights_hash), stage="train", shard=step)]
+    tables["policies"] = [policy_row(PolicyVersion(policy.id, relative, round, step, policy.weights_hash), round, "train")]
     return tables
 
 

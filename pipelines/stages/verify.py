@@ -19,7 +19,7 @@ def verify_stage(run: Run, round: int) -> Summary:
             problems = {p.id: p for p in problems_by_id(run, sorted({r.problem_id for r in rollouts}))}
             verdicts = judge([(problems[r.problem_id], r) for r in rollouts])
             policy_of = {r.id: r.policy_id for r in rollouts}
-            table = [verdict_row(v, policy_id=policy_of[v.rollout_id], round=round, stage="verify", shard=shard) for v in verdicts]
+            table = [verdict_row(v, policy_of[v.rollout_id], round=round, stage="verify", shard=shard) for v in verdicts]
             run.lake.commit(round, "verify", shard, {"verdicts": table})
         run.emit("progress", round=round, stage="verify", done=done, total=len(shards))
     counts = run.lake.query("SELECT outcome, count(*) FROM verdicts WHERE round = ? AND stage = 'verify' GROUP BY ALL", (round,)).rows()

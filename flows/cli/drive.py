@@ -1,0 +1,45 @@
+"""Drives a run from the command line: progress, interruption, the closing table."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+
+from pipelines.recipe import Recipe
+
+
+def drive(folder: Path, recipe: Recipe | None, *, prefect: bool, quiet: bool) -> int:
+    """Begin (with a recipe) or go on with (without one) the run in `folder`; the exit status."""
+    from rich.console import Console
+
+    from flows.cli.display import display
+    from flows.cli.summary import closing
+    from pipelines.run import Run
+
+    console = Console(highlight=False)
+    signal.signal(signal.SIGTERM, _interrupt)
+    with display(console, quiet=quiet) as listener:
+        run = Run.create(folder, recipe, listener=listener) if recipe is not None else Run.open(folder, listener=listener)
+        try:
+            with run:
+                run.emit("run_started", folder=str(folder), recipe=run.recipe, model=run.model, resumed=recipe is None)
+                if prefect:
+                    from flows.closed_loop import run_with_prefect
+
+                    run_with_prefect(run)
+                else:
+                    from pipelines.loop import run_loop
+
+                    run_loop(run)
+        except KeyboardInterrupt:
+            listener("interrupted", {})
+            print(f"\nsynth: interrupted; nothing is lost, go on with: synth resume {folder}", file=sys.stderr)
+            return 130
+    closing(console, folder)
+    return 0
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

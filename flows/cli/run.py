@@ -1,0 +1,48 @@
+"""Run a recipe: seeds → probe → verify → estimate → synthesize → audit → select → train → evaluate, round after round."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+HELP = "run a recipe from the start"
+EPILOG = """examples:
+  synth run                                        the default recipe `arithmetic`
+  synth run my.toml --out runs/mine
+  synth run --problems gsm8k.jsonl.gz --rounds 1   your own problems, {"prompt"|"question": …, "answer": …} a line
+  synth run --set train.learning_rate=1e-4 --set evaluate.n=8
+  synth run --prefect                              the same run as a Prefect flow, a task per stage
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("recipe", nargs="?", default="arithmetic", metavar="RECIPE", help="a TOML file or a shipped recipe (default: arithmetic)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="the run folder (default: runs/NAME-001, counting up)")
+    parser.add_argument("--problems", metavar="FILE", help="your own problems instead of the world's: .jsonl or .jsonl.gz")
+    parser.add_argument("--engine", choices=["local"], help="what generates (default: the recipe's)")
+    parser.add_argument("--rounds", type=int, metavar="N", help="rounds (default: the recipe's)")
+    parser.add_argument("--seed", type=int, metavar="N", help="run seed (default: the recipe's)")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a recipe key; may be given again and again")
+    parser.add_argument("--prefect", action="store_true", help="as a Prefect flow, against PREFECT_API_URL or a server of our own")
+    parser.add_argument("--quiet", action="store_true", help="print the closing table only")
+
+
+def main(args: argparse.Namespace) -> int:
+    from flows.cli.drive import drive
+    from pipelines.recipe import load_recipe
+
+    changes = {"engine__kind": args.engine, "rounds": args.rounds, "seed": args.seed}
+    if args.problems:
+        from data.problems_io import read_problems
+
+        read_problems(Path(args.problems))  # a wrong file is said before anything is written
+        changes |= {"problems__files": [str(Path(args.problems).resolve())], "problems__world": ""}
+    recipe = load_recipe(args.recipe, args.set, **changes)
+    folder = args.out or _next_folder(recipe.name)
+    return drive(folder, recipe, prefect=args.prefect, quiet=args.quiet)
+
+
+def _next_folder(name: str) -> Path:
+    taken = {p.name for p in Path("runs").glob(f"{name}-*")}
+    number = next(n for n in range(1, 1_000_000) if f"{name}-{n:03d}" not in taken)
+    return Path("runs") / f"{name}-{number:03d}"

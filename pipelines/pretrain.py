@@ -1,0 +1,238 @@
+"""Makes a shipped seed policy from nothing: tokenizer, Qwen3-shaped weights, next-token training on a world's worked answers.
+
+It stops long before it is good: what the policy gets right now and then is what reinforcement learning can make reliable.
+Deterministic on one host with one thread count; every training problem is of the world's train split.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from data.errors import UserError
+from data.keyed import keyed_order, keyed_rng, keyed_seed
+from data.records import Problem
+from data.render import Renderer
+from generators.worlds.base import World
+from generators.worlds.registry import get_world
+from pipelines.policy_card import measure_policy, write_card
+from pipelines.tokenizer import END, save_tokenizer, train_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
+
+PROMPTS = Path(__file__).parents[1] / "generators" / "prompts"
+
+Progress = Callable[[int, int, float, str], None]
+"""(steps done, steps in all, training loss, a note such as 'held-out 31 %')."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a shipped policy is made from. Sizes in tokens, parameters follow from the shape; rates are AdamW's."""
+
+    world: str
+    vocabulary: int = 768
+    context: int = 1024
+    hidden: int = 128
+    layers: int = 4
+    heads: int = 4
+    kv_heads: int = 2
+    head_dim: int = 32
+    mlp: int = 384
+    steps: int = 2400
+    batch_tokens: int = 4096
+    learning_rate: float = 2e-3
+    warmup: int = 100
+    weight_decay: float = 0.05
+    prompt_weight: float = 0.1  # of a prompt token's loss beside a response token's
+    evaluate_every: int = 400
+    card_problems: int = 1300
+    card_samples: int = 8
+
+
+PLANS: dict[str, Plan] = {"arithmetic": Plan("arithmetic")}
+
+
+def build_policy(
+    name: str,
+    out_dir: str | Path,
+    *,
+    seed: int = 0,
+    steps: int | None = None,
+    threads: int = 2,
+    progress: Progress | None = None,
+    plan: Plan | None = None,
+) -> dict[str, Any]:
+    """Trains the policy `name` and writes it to `out_dir` (Hugging Face folder and `card.json`); returns its card.
+
+    `plan` replaces the shipped plan of that name. Raises UserError for an unknown name, fewer than one step, or a folder with other things in it.
+    """
+    plan = _plan(name, plan, steps)
+    out = _folder(Path(out_dir))
+    begun, before = time.monotonic(), torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(keyed_seed(seed, "pretrain", name))
+            world = get_world(plan.world)
+            tokenizer = train_tokenizer(
+                (text for _, prompt, answer in islice(_examples(world, seed), 10_000) for text in (prompt, answer)), plan.vocabulary, plan.context
+            )
+            save_tokenizer(tokenizer, out)
+            model = _new_model(plan, tokenizer)
+            _train(model, tokenizer, world, plan, seed, out, progress)
+        model.save_pretrained(str(out), safe_serialization=True)
+        measured = measure_policy(out, world, problems=plan.card_problems, samples=plan.card_samples, seed=seed)
+    finally:
+        torch.set_num_threads(before)
+    trained_on = {
+        "world": plan.world,
+        "split": "train",
+        "seed": seed,
+        "plan": asdict(plan),
+        "threads": threads,
+        "minutes": round((time.monotonic() - begun) / 60, 1),
+    }
+    return write_card(out, name, trained_on, measured)
+
+
+def _plan(name: str, plan: Plan | None, steps: int | None) -> Plan:
+    if plan is None:
+        if name not in PLANS:
+            raise UserError(f"no shipped policy named {name!r}; there are: {', '.join(sorted(PLANS))}")
+        plan = PLANS[name]
+    if steps is not None and steps < 1:
+        raise UserError(f"steps is {steps}; training a policy takes at least 1 step")
+    return plan if steps is None else replace(plan, steps=steps)
+
+
+def _folder(out: Path) -> Path:
+    """An empty or new folder, or an earlier policy, which is replaced."""
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file; a policy is written to a folder")
+    if out.is_dir() and any(out.iterdir()) and not (out / "config.json").is_file():
+        raise UserError(f"{out} is not empty and holds no policy; choose a new folder")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write to {out}: {error.strerror}; choose a writable folder") from None
+    return out
+
+
+def _examples(world: World, seed: int) -> Iterator[tuple[Problem, str, str]]:
+    """(problem, prompt, response) without end: one of each family and level, shuffled, then the next of each."""
+    renderer = Renderer([PROMPTS])
+    cells = {f"{family}.{level}": (family, level) for family in world.families() for level in world.levels()}
+    index = 0
+    while True:
+        for cell in keyed_order(seed, list(cells), "pretrain", index):
+            problem = world.make(*cells[cell], index, seed=keyed_seed(seed, "pretrain", "world"), split="train")
+            yield problem, renderer.render("compact", "solve", problem=problem), world.demonstration(problem) + END
+        index += 1
+
+
+def _new_model(plan: Plan, tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausalLM:
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    config = Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=plan.hidden,
+        intermediate_size=plan.mlp,
+        num_hidden_layers=plan.layers,
+        num_attention_heads=plan.heads,
+        num_key_value_heads=plan.kv_heads,
+        head_dim=plan.head_dim,
+        max_position_embeddings=plan.context,
+        tie_word_embeddings=True,
+        rope_parameters={"rope_type": "default", "rope_theta": 10_000.0},
+        initializer_range=0.04,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        dtype="float32",
+    )
+    model = Qwen3ForCausalLM(config)
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    return model
+
+
+Encoded = tuple[list[int], int]
+"""(token ids of prompt and response, tokens of the prompt)."""
+
+
+def batches(world: World, tokenizer: PreTrainedTokenizerFast, plan: Plan, seed: int) -> Iterator[list[Encoded]]:
+    """Batches of at most `batch_tokens` tokens, padding included; sorted by length inside a pool, in keyed order."""
+    examples = _examples(world, seed)
+    for pool in range(1 << 60):
+        drawn = list(islice(examples, max(64, plan.batch_tokens // 4)))
+        prompts = tokenizer([prompt for _, prompt, _ in drawn])["input_ids"]
+        answers = tokenizer([answer for _, _, answer in drawn])["input_ids"]
+        encoded = sorted(((p + a, len(p)) for p, a in zip(prompts, answers)), key=lambda row: len(row[0]))
+        cut: list[list[Encoded]] = [[]]
+        for row in encoded:
+            if cut[-1] and len(row[0]) * (len(cut[-1]) + 1) > plan.batch_tokens:
+                cut.append([])
+            cut[-1].append(row)
+        for position in keyed_rng(seed, "pretrain", "pool", pool).permutation(len(cut)):
+            yield cut[position]
+
+
+def loss_of(model: Qwen3ForCausalLM, batch: list[Encoded], prompt_weight: float) -> torch.Tensor:
+    """Mean next-token loss; a prompt token counts `prompt_weight`, a response token 1. Right padding needs no mask under causal attention."""
+    width = max(len(ids) for ids, _ in batch)
+    ids = np.zeros((len(batch), width), np.int64)
+    weights = np.zeros((len(batch), width - 1), np.float32)
+    for row, (tokens, prompt) in enumerate(batch):
+        ids[row, : len(tokens)] = tokens
+        weights[row, : prompt - 1] = prompt_weight
+        weights[row, prompt - 1 : len(tokens) - 1] = 1
+    tokens, weight = torch.from_numpy(ids), torch.from_numpy(weights)
+    logits = model.lm_head(model.model(tokens, use_cache=False).last_hidden_state[:, :-1])
+    loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten(), reduction="none")
+    return (loss * weight.flatten()).sum() / weight.sum()
+
+
+def learning_rate(step: int, plan: Plan) -> float:
+    """Linear warm-up, then a cosine to a tenth; step counts from 0."""
+    if step < plan.warmup:
+        return plan.learning_rate * (step + 1) / plan.warmup
+    along = (step - plan.warmup) / max(1, plan.steps - plan.warmup)
+    return plan.learning_rate * (0.1 + 0.45 * (1 + math.cos(math.pi * min(1.0, along))))
+
+
+def _train(
+    model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, world: World, plan: Plan, seed: int, out: Path, progress: Progress | None
+) -> None:
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    plain = [p for p in model.parameters() if p.ndim <= 1]
+    optimizer = torch.optim.AdamW([{"params": decayed, "weight_decay": plan.weight_decay}, {"params": plain, "weight_decay": 0.0}], betas=(0.9, 0.95))
+    note, mean = "", math.nan
+    model.train()
+    for step, batch in enumerate(islice(batches(world, tokenizer, plan, seed), plan.steps)):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, plan)
+        loss = loss_of(model, batch, plan.prompt_weight)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        mean = loss.item() if math.isnan(mean) else 0.98 * mean + 0.02 * loss.item()
+        done = step + 1
+        if done % plan.evaluate_every == 0 and done < plan.steps:
+            model.save_pretrained(str(out), safe_serialization=True)
+            figure = measure_policy(out, world, problems=260, samples=1, seed=seed)["pass@1"]
+            note = f"held-out {100 * figure:.0f} %"
+        if progress is not None:
+            progress(done, plan.steps, mean, note)
+    if not math.isfinite(mean):
+        raise UserError("training did not stay finite; build with a lower learning rate")
