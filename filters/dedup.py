@@ -8,16 +8,16 @@ import polars as pl
 
 
 def normalised(text: pl.Expr) -> pl.Expr:
-    """NFKC, lower case, everything but letters, marks, digits and mathematical signs turned into one blank.
+    """NFKC, case folded, every run of anything but letters, marks, digits and mathematical signs turned into one blank.
 
-    Signs of arithmetic stay ("3 + 4" and "3 - 4" are two problems, and so are "5" and "5!"), and so does a point between digits
-    ("1.5" is not "15"); the comma of thousands goes.
+    Signs of arithmetic stay ("3 + 4" and "3 - 4" are two problems, and so are "5" and "5!"), and so do point and comma between
+    digits ("1.5" is not "15", "1,2" is not "12"). Rust's regular expressions know no look-around, hence the two steps at a time.
     """
     folded = text.str.normalize("NFKC").str.to_lowercase().str.replace_all("ß", "ss", literal=True).str.replace_all("ς", "σ", literal=True)
-    kept_points = folded.str.replace_all(r"([0-9])[.]([0-9])", "${1}\u0001${2}").str.replace_all(r"([0-9]),([0-9]{3})\b", "${1}${2}")
-    words = kept_points.str.replace_all(r"[^\p{L}\p{M}\p{N}+\-−*/^=<>%$€£×÷√!\x01]+", " ")
-    words = words.str.replace_all(r"(\p{L})-(\p{L})", "${1} ${2}").str.replace_all(r"(\p{L}\p{L}|^|\s)!+", "${1} ")
-    return words.str.replace_all(r"\s+", " ").str.replace_all("\u0001", ".", literal=True).str.strip_chars()
+    kept = folded.str.replace_all(r"[^\p{L}\p{M}\p{N}.,+\-−*/^=<>%$€£×÷√!]+", " ")
+    words = kept.str.replace_all(r"(\p{L})-(\p{L})", "${1} ${2}").str.replace_all(r"(\p{L}\p{L}|^|\s)!+", "${1} ")
+    inside = words.str.replace_all(r"(^|[^0-9])[.,]+", "${1} ").str.replace_all(r"[.,]+([^0-9.,]|$)", " ${1}")
+    return inside.str.replace_all(r"\s+", " ").str.strip_chars()
 
 
 def normalise_texts(texts: Iterable[str]) -> list[str]:

@@ -60,6 +60,7 @@ def select(
     """
     if pool[ident].n_unique() != pool.height:
         raise ValueError(f"the pool holds a {ident} twice; select chooses each once")
+    pool = pool.with_columns(pl.col(ident).cast(pl.String))  # an empty pool may have no types
     inside = pool.filter(band.expr())
     ranked = keyed_order(run_seed, inside[ident].to_list(), *key)
     kept = set(ranked if limit is None else _first(inside, ranked, limit, balance, ident))
