@@ -42,11 +42,11 @@ def falling(d: Draw) -> Numbers:
 @FAMILY.shape(
     3,
     "b / a; c * r1",
-    "A row of numbers is {a}, {b}, {c}. | {A} writes {a}, {b}, {c}. | Look at {a}, {b}, {c}.",
+    "{A} writes {a}, {b}, {c}. | {A} shows {B} the numbers {a}, {b}, {c}. | {A} and {B} read {a}, {b}, {c}.",
     "Each is the same number of times the one before. What is next? | Every number is a fixed multiple of the last. Find the next number.",
 )
 def growing(d: Draw) -> Numbers:
-    a, times = d(2, 30), d(2, 6)
+    a, times = d(2, 40), d(2, 6)
     return {"a": a, "b": a * times, "c": a * times * times}
 
 

@@ -48,7 +48,7 @@ def centimeters(d: Draw) -> Numbers:
 @FAMILY.shape(
     2,
     "h * 60; r1 + m",
-    "{A} reads for {h} hours and {m} minutes. | A film lasts {h} hours and {m} minutes. | {A} walks for {h} hours and {m} minutes.",
+    "{A} reads for {h} hours and {m} minutes. | {A} plays with {B} for {h} hours and {m} minutes. | {A} walks for {h} hours and {m} minutes.",
     "How many minutes is that? | What is this in minutes?",
 )
 def hours_and_minutes(d: Draw) -> Numbers:
@@ -58,7 +58,7 @@ def hours_and_minutes(d: Draw) -> Numbers:
 @FAMILY.shape(
     3,
     "n / 100",
-    "A rope is {n} centimeters long. | A wall is {n} centimeters wide. | {A} jumps {n} centimeters.",
+    "{A} has {n} centimeters of rope. | {A} is {n} centimeters behind {B}. | The {vehicle} moves {n} centimeters.",
     "How many meters is that? | What is this in meters?",
 )
 def meters(d: Draw) -> Numbers:
@@ -68,7 +68,7 @@ def meters(d: Draw) -> Numbers:
 @FAMILY.shape(
     3,
     "n / 60",
-    "{A} reads for {n} minutes. | A film lasts {n} minutes. | {A} walks for {n} minutes.",
+    "{A} reads for {n} minutes. | {A} plays with {B} for {n} minutes. | {A} waits {n} minutes for {B}.",
     "How many hours is that? | What is this in hours?",
 )
 def hours(d: Draw) -> Numbers:
@@ -78,7 +78,7 @@ def hours(d: Draw) -> Numbers:
 @FAMILY.shape(
     4,
     "k * m; r1 / 60",
-    "{A} reads {m} minutes a day. | {A} walks {m} minutes a day. | A {vehicle} runs {m} minutes a day.",
+    "{A} reads {m} minutes a day. | {A} walks {m} minutes a day. | {A} plays with {B} for {m} minutes a day.",
     "How many hours is that in {k} days? | What is this in hours after {k} days?",
 )
 def hours_of_days(d: Draw) -> Numbers:
