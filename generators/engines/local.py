@@ -88,24 +88,35 @@ class LocalEngine:
 
         Groups (equal inputs) by (prompt length, input key), samples in a group by (index, seed, key); whole groups are
         packed up to the row limit, a group above it is split. The limit is `batch_rows`, or fewer where the caches would not fit `memory_bytes`.
+        What can't be answered is a batch of its own, so that asking it again never costs its neighbours' tokens.
         """
         groups: dict[str, dict[str, Request]] = {}
+        refused: dict[str, Request] = {}
         for r in requests:
-            groups.setdefault(r.input_key, {}).setdefault(r.key, r)
-        sized = sorted((len(self._prompt(next(iter(g.values())))[0]), key) for key, g in groups.items())
-        plan: list[list[Request]] = []
+            if self._refusal(r):
+                refused[r.key] = r
+            else:
+                groups.setdefault(r.input_key, {}).setdefault(r.key, r)
+        sized: list[tuple[int, str]] = []
+        for key, group in groups.items():
+            prompt, unusable = self._prompt(next(iter(group.values())))
+            if unusable:
+                refused.update(group)
+            else:
+                sized.append((len(prompt), key))
+        plan = [sorted(refused.values(), key=_sample_order)] if refused else []
+        full = bool(refused)  # nothing joins the refused
         longest = 0  # most tokens that a row of the open batch may sample
-        for length, key in sized:
-            group = sorted(groups[key].values(), key=_sample_order)
-            wanted = max(longest, *(self._limit(r, length) for r in group))
-            rows = self._rows_that_fit(length + wanted)
-            if plan and len(plan[-1]) + len(group) <= rows:
-                plan[-1].extend(group)
+        for length, key in sorted(sized):
+            members = sorted(groups[key].values(), key=_sample_order)
+            own = max(self._limit(r, length) for r in members)
+            wanted = max(longest, own)
+            if plan and not full and len(plan[-1]) + len(members) <= self._rows_that_fit(length + wanted):
+                plan[-1].extend(members)
                 longest = wanted
-                continue
-            longest = max(self._limit(r, length) for r in group)
-            rows = self._rows_that_fit(length + longest)
-            plan += [group[a : a + rows] for a in range(0, len(group), rows)]
+            else:
+                rows, longest, full = self._rows_that_fit(length + own), own, False
+                plan += [members[a : a + rows] for a in range(0, len(members), rows)]
         return plan
 
     def generate_batch(self, batch: Sequence[Request]) -> list[Completion]:
