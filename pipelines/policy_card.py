@@ -20,7 +20,7 @@ from filters.verifiers.base import verify_all
 from generators.worlds.base import World
 
 CARD = "card.json"
-_PROMPTS = Path(__file__).parents[1] / "generators" / "prompts"
+PROMPTS = Path(__file__).parents[1] / "generators" / "prompts"
 _LONGEST_ANSWER = 96  # tokens; the longest demonstration has 62
 
 
@@ -72,13 +72,11 @@ def measure_policy(folder: Path, world: World, *, problems: int, samples: int, s
     from generators.engines.local import LocalEngine
 
     asked = heldout_problems(world, problems, seed)
-    renderer = Renderer([_PROMPTS])
+    renderer = Renderer([PROMPTS], "compact")
     engine = LocalEngine(folder, policy_id="card")
     sampling = Sampling(max_tokens=_LONGEST_ANSWER)
     requests = [
-        Request(
-            "card", sampling, keyed_seed(seed, "policy card", position, index), index, prompt=renderer.render("compact", "solve", problem=problem)
-        )
+        Request("card", sampling, keyed_seed(seed, "policy card", position, index), index, prompt=renderer.render("solve", problem=problem))
         for position, problem in enumerate(asked)
         for index in range(samples)
     ]

@@ -23,13 +23,11 @@ from data.records import Problem
 from data.render import Renderer
 from generators.worlds.base import World
 from generators.worlds.registry import get_world
-from pipelines.policy_card import measure_policy, write_card
+from pipelines.policy_card import PROMPTS, measure_policy, write_card
 from pipelines.tokenizer import END, save_tokenizer, train_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
-
-PROMPTS = Path(__file__).parents[1] / "generators" / "prompts"
 
 Progress = Callable[[int, int, float, str], None]
 """(steps done, steps in all, training loss, a note such as 'held-out 31 %')."""
@@ -130,13 +128,13 @@ def _folder(out: Path) -> Path:
 
 def _examples(world: World, seed: int) -> Iterator[tuple[Problem, str, str]]:
     """(problem, prompt, response) without end: one of each family and level, shuffled, then the next of each."""
-    renderer = Renderer([PROMPTS])
+    renderer = Renderer([PROMPTS], "compact")
     cells = {f"{family}.{level}": (family, level) for family in world.families() for level in world.levels()}
     index = 0
     while True:
         for cell in keyed_order(seed, list(cells), "pretrain", index):
             problem = world.make(*cells[cell], index, seed=keyed_seed(seed, "pretrain", "world"), split="train")
-            yield problem, renderer.render("compact", "solve", problem=problem), world.demonstration(problem) + END
+            yield problem, renderer.render("solve", problem=problem), world.demonstration(problem) + END
         index += 1
 
 
@@ -192,10 +190,10 @@ def loss_of(model: Qwen3ForCausalLM, batch: list[Encoded], prompt_weight: float)
     width = max(len(ids) for ids, _ in batch)
     ids = np.zeros((len(batch), width), np.int64)
     weights = np.zeros((len(batch), width - 1), np.float32)
-    for row, (tokens, prompt) in enumerate(batch):
-        ids[row, : len(tokens)] = tokens
+    for row, (sequence, prompt) in enumerate(batch):
+        ids[row, : len(sequence)] = sequence
         weights[row, : prompt - 1] = prompt_weight
-        weights[row, prompt - 1 : len(tokens) - 1] = 1
+        weights[row, prompt - 1 : len(sequence) - 1] = 1
     tokens, weight = torch.from_numpy(ids), torch.from_numpy(weights)
     logits = model.lm_head(model.model(tokens, use_cache=False).last_hidden_state[:, :-1])
     loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten(), reduction="none")
