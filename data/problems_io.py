@@ -66,7 +66,8 @@ def _parse_line(line: bytes, file: Path, number: int) -> dict[str, Any] | None:
         return None
     try:
         row = json.loads(text, parse_constant=_no_constant)
-        text.encode() if "\\u" not in text else json.dumps(row, ensure_ascii=False).encode()
+        if "\\u" in text:  # an escape may name half a pair, which no table can store
+            json.dumps(row, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
         raise UserError(f"{where}: holds half of a surrogate pair (\\ud8xx), which is no character; write the character itself") from error
     except (ValueError, RecursionError) as error:  # not JSON, NaN, or a number of thousands of digits

@@ -30,7 +30,9 @@ def raises(problem: Problem, response: str) -> bool:
 
 def slow(problem: Problem, response: str) -> bool:
     if not response:
-        time.sleep(0.05)
+        start = time.thread_time()
+        while time.thread_time() - start < 0.06:
+            pass
     return response == f"#### {problem.reference}"
 
 
