@@ -88,7 +88,7 @@ def build_policy(
             save_tokenizer(tokenizer, out)
             model = _new_model(plan, tokenizer)
             _train(model, tokenizer, world, plan, seed, out, progress)
-        model.save_pretrained(str(out), safe_serialization=True)
+        _save(model, out)
         measured = measure_policy(out, world, problems=plan.card_problems, samples=plan.card_samples, seed=seed)
     finally:
         torch.set_num_threads(before)
@@ -164,6 +164,18 @@ def _new_model(plan: Plan, tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausal
     return model
 
 
+def _save(model: Qwen3ForCausalLM, out: Path) -> None:
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # one file of 4 MB needs no bar across the caller's own
+    try:
+        model.save_pretrained(str(out))
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
 Encoded = tuple[list[int], int]
 """(token ids of prompt and response, tokens of the prompt)."""
 
@@ -227,7 +239,7 @@ def _train(
         mean = loss.item() if math.isnan(mean) else 0.98 * mean + 0.02 * loss.item()
         done = step + 1
         if done % plan.evaluate_every == 0 and done < plan.steps:
-            model.save_pretrained(str(out), safe_serialization=True)
+            _save(model, out)
             figure = measure_policy(out, world, problems=260, samples=1, seed=seed)["pass@1"]
             note = f"held-out {100 * figure:.0f} %"
         if progress is not None:

@@ -1,0 +1,190 @@
+"""Pretraining: batches keep to their budget and to the train split, the loss is the one it claims, a build repeats bit by bit."""
+
+import json
+import math
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from data.errors import UserError
+from generators.worlds.arithmetic import ArithmeticWorld
+from pipelines.policy_card import CARD, describe_policy, heldout_problems, mean_with_interval, measure_policy, weights_hash
+from pipelines.pretrain import PLANS, Plan, _new_model, batches, build_policy, learning_rate, loss_of
+from pipelines.tokenizer import END, train_tokenizer
+
+WORLD = ArithmeticWorld()
+TINY = Plan(
+    "arithmetic",
+    400,
+    128,
+    hidden=32,
+    layers=2,
+    heads=2,
+    kv_heads=1,
+    head_dim=16,
+    mlp=48,
+    steps=6,
+    batch_tokens=512,
+    warmup=2,
+    card_problems=65,
+    card_samples=2,
+)
+SHIPPED = Path(__file__).parents[2] / "data" / "policies" / "arithmetic"
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("built")
+    build_policy("arithmetic", folder, plan=TINY, threads=1)
+    return folder
+
+
+def small_tokenizer():  # type: ignore[no-untyped-def]
+    texts = [WORLD.make(f, 1, i, seed=0, split="train").prompt for f in WORLD.families() for i in range(20)]
+    return train_tokenizer(texts, 400, 128)
+
+
+def test_batches_keep_to_the_budget_and_are_keyed() -> None:
+    tokenizer = small_tokenizer()
+    first = list(islice(batches(WORLD, tokenizer, TINY, 3), 12))
+    assert first == list(islice(batches(WORLD, tokenizer, TINY, 3), 12)) != list(islice(batches(WORLD, tokenizer, TINY, 4), 12))
+    for batch in first:
+        assert len(batch) * max(len(ids) for ids, _ in batch) <= TINY.batch_tokens
+        for ids, prompt in batch:
+            text = tokenizer.decode(ids[:prompt])
+            assert text.startswith("Q: ") and text.endswith("\nA:") and tokenizer.decode(ids[prompt:]).endswith(END)
+
+
+def test_loss_is_the_weighted_mean_of_token_losses() -> None:
+    tokenizer = small_tokenizer()
+    torch.manual_seed(0)
+    model = _new_model(TINY, tokenizer).double()
+    batch = next(batches(WORLD, tokenizer, TINY, 0))[:3]
+    total = weight = 0.0
+    for ids, prompt in batch:  # row by row, without padding: the mean must not see the padding
+        logp = torch.log_softmax(model(torch.tensor([ids])).logits[0, :-1], -1)
+        for position, target in enumerate(ids[1:]):
+            w = 1.0 if position + 1 >= prompt else 0.25
+            total, weight = total - w * logp[position, target].item(), weight + w
+    assert loss_of(model, batch, 0.25).item() == pytest.approx(total / weight, rel=1e-9)
+
+
+def test_learning_rate_warms_up_and_decays() -> None:
+    rates = [learning_rate(step, TINY) for step in range(TINY.steps)]
+    assert rates[0] == TINY.learning_rate / 2 and max(rates) == TINY.learning_rate == rates[1]
+    assert rates[1:] == sorted(rates[1:], reverse=True)
+    assert learning_rate(TINY.steps, TINY) == pytest.approx(TINY.learning_rate / 10)
+
+
+def test_a_build_repeats_bit_by_bit(built: Path, tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    torch.manual_seed(123)  # a build must not depend on the caller's generator, nor disturb it
+    before = torch.random.get_rng_state()
+    card = build_policy("arithmetic", tmp_path / "again", plan=TINY, threads=1, progress=lambda done, total, loss, note: seen.append((done, total)))
+    assert card["weights_hash"] == weights_hash(built)
+    assert (tmp_path / "again" / "tokenizer.json").read_bytes() == (built / "tokenizer.json").read_bytes()
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert seen == [(step, 6) for step in range(1, 7)]
+    other = build_policy("arithmetic", tmp_path / "other", plan=replace(TINY, card_problems=65), threads=1, seed=1)
+    assert other["weights_hash"] != card["weights_hash"]
+
+
+def test_the_card_tells_what_it_is(built: Path) -> None:
+    card = describe_policy(built)
+    assert card["card_matches"] and card["trained_on"]["split"] == "train" and card["trained_on"]["plan"]["steps"] == 6
+    assert card["heldout"]["problems"] == 65 == len(card["heldout"]["cells"])
+    from transformers import AutoModelForCausalLM
+
+    assert card["parameters"] == sum(p.numel() for p in AutoModelForCausalLM.from_pretrained(built, local_files_only=True).parameters())
+
+
+def test_changed_weights_are_noticed(built: Path, tmp_path: Path) -> None:
+    for file in built.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    weights = bytearray((tmp_path / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (tmp_path / "model.safetensors").write_bytes(weights)
+    assert describe_policy(tmp_path)["card_matches"] is False
+    (tmp_path / CARD).unlink()
+    assert "heldout" not in describe_policy(tmp_path)
+
+
+def test_bad_input(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    for wrong, words in (
+        (lambda: build_policy("poetry", tmp_path / "p"), "there are: arithmetic"),
+        (lambda: build_policy("arithmetic", tmp_path / "p", steps=0), "at least 1 step"),
+        (lambda: build_policy("arithmetic", tmp_path), "holds no policy"),
+        (lambda: build_policy("arithmetic", tmp_path / "notes.txt"), "is a file"),
+        (lambda: describe_policy(tmp_path), "no config.json"),
+    ):
+        with pytest.raises(UserError, match=words):
+            wrong()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["notes.txt"]
+
+
+def test_heldout_problems_cover_every_cell_and_are_heldout() -> None:
+    problems = heldout_problems(WORLD, 130, seed=0)
+    assert len(problems) == 130 and all(p.split == "heldout" for p in problems)
+    assert {(p.domain, p.level) for p in problems} == {(f, level) for f in WORLD.families() for level in WORLD.levels()}
+
+
+def test_interval_covers_the_mean_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    hits = 0
+    for _ in range(400):
+        rates = rng.beta(0.5, 0.6, 120)
+        low, high = mean_with_interval(rng.binomial(8, rates) / 8)[1:]
+        hits += low <= 0.5 / 1.1 <= high
+    assert 0.92 <= hits / 400 <= 0.98
+    assert mean_with_interval(np.zeros(30)) == (0.0, 0.0, 0.1) and mean_with_interval(np.ones(30)) == (1.0, 0.9, 1.0)
+
+
+# ---- the shipped policy
+
+
+def test_shipped_policy_is_what_its_card_says() -> None:
+    card = describe_policy(SHIPPED)
+    assert card["card_matches"] and card["architecture"] == "Qwen3ForCausalLM" and card["dialect"] == "compact"
+    assert 0.5e6 <= card["parameters"] <= 1.5e6 and card["vocabulary"] <= 768
+    assert card["trained_on"]["split"] == "train" and card["trained_on"]["plan"] == json.loads(json.dumps(vars(PLANS["arithmetic"])))
+    assert 0.40 <= card["heldout"]["pass@1"] <= 0.60 and card["heldout"]["pass@8"] >= card["heldout"]["pass@1"] + 0.15
+
+
+def test_shipped_policy_has_room_on_both_sides() -> None:
+    cells = [cell["pass@1"] for cell in describe_policy(SHIPPED)["heldout"]["cells"]]
+    assert (
+        sum(0.2 <= c <= 0.8 for c in cells) >= len(cells) // 3
+        and sum(c >= 0.9 for c in cells) >= 1
+        and sum(c < 0.05 for c in cells) <= len(cells) // 5
+    )
+
+
+def test_shipped_policy_solves_what_its_card_says_when_asked_again() -> None:
+    measured = measure_policy(SHIPPED, WORLD, problems=260, samples=1, seed=99)
+    figure = describe_policy(SHIPPED)["heldout"]["pass@1"]
+    assert abs(measured["pass@1"] - figure) < 4 * math.sqrt(0.25 / 260)
+
+
+def test_shipped_policy_loads_with_plain_transformers() -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(SHIPPED, local_files_only=True)
+    model = AutoModelForCausalLM.from_pretrained(SHIPPED, local_files_only=True)
+    problem = WORLD.make("totals", 1, 0, seed=0, split="heldout")
+    asked = tokenizer.apply_chat_template(
+        [{"role": "user", "content": problem.prompt}], add_generation_prompt=True, return_tensors="pt", return_dict=True
+    )
+    with torch.no_grad():
+        answer = model.generate(**asked, do_sample=False, max_new_tokens=48)[0, asked["input_ids"].shape[1] :]
+    assert answer[-1] == tokenizer.eos_token_id == model.generation_config.eos_token_id
+    assert "####" in tokenizer.decode(answer)
