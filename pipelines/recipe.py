@@ -253,7 +253,7 @@ def _sentence(error: ValidationError) -> str:
 
 
 def known_keys() -> list[str]:
-    keys = []
+    keys: list[str] = []
     for name, field in Recipe.model_fields.items():
         part = field.annotation
         if isinstance(part, type) and issubclass(part, Part):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -49,7 +50,7 @@ class Rollouts:
 
     def _request(self, draft: _Draft) -> Request:
         spec = draft.spec
-        common = {
+        common: dict[str, Any] = {
             "policy_id": self.policy_id,
             "model": self.model,
             "seed": draft.turn_seed(),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
@@ -25,35 +24,14 @@ from generators.strategies.base import Strategy
 from generators.strategies.registry import make_strategy
 from generators.worlds.base import World
 from generators.worlds.registry import get_world
+from pipelines.check import check_names
+from pipelines.policies import policy_folder, weights_fingerprint
 from pipelines.recipe import Recipe, check_recipe, differing_keys
 from pipelines.recipe_file import read_recipe_file, write_recipe_file
 
-SHIPPED_POLICIES = Path(__file__).parent.parent / "data" / "policies"
 PROMPTS = Path(__file__).parent.parent / "generators" / "prompts"
 
 Listener = Callable[[str, Mapping[str, Any]], None]
-
-
-def policy_folder(name: str) -> Path:
-    """A local model folder, or a shipped policy by name."""
-    for path in (Path(name), SHIPPED_POLICIES / name):
-        if (path / "config.json").is_file():
-            return path.resolve()
-    shipped = ", ".join(sorted(p.name for p in SHIPPED_POLICIES.glob("*/"))) or "none"
-    raise UserError(f"policy.path: no model at {name!r} (a folder with config.json); shipped policies: {shipped}")
-
-
-def weights_fingerprint(folder: Path) -> str:
-    """12 hex digits over the weight files' bytes: tells two models apart in the ledger."""
-    digest = hashlib.blake2b(digest_size=6)
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise UserError(f"policy.path: {folder} holds no .safetensors weights")
-    for file in files:
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 24):
-                digest.update(block)
-    return digest.hexdigest()
 
 
 class Run:
@@ -82,9 +60,7 @@ class Run:
             raise UserError(f"{folder} is a file; --out takes a folder")
         if folder.is_dir() and any(p.name not in {"recipe.toml", "run.json.tmp"} for p in folder.iterdir()):
             raise UserError(f"{folder} is not empty and is not a run; choose a new folder for --out")
-        for name, part in recipe.strategies.items():
-            make_strategy(name, part.model_dump())
-        policy_folder(recipe.policy.path)
+        check_names(recipe)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             write_recipe_file(folder / "recipe.toml", recipe)
@@ -143,18 +119,18 @@ class Run:
 
     @cached_property
     def renderer(self) -> Renderer:
-        return Renderer([PROMPTS])
+        return Renderer([PROMPTS], self.recipe.policy.dialect)
 
     def render(self, template: str, **values: Any) -> str:
         """A prompt in the policy's dialect."""
-        return self.renderer.render(self.recipe.policy.dialect, template, **values)
+        return self.renderer.render(template, **values)
 
     def engine(self) -> LedgeredEngine:
         """The engine behind the ledger, holding the current policy; opened on first use."""
         if self._engine is None:
             part = self.recipe.engine
             policy = self.policy()
-            engine = open_engine(part.kind, policy.path, policy_id=policy.id, threads=self.threads, batch_rows=part.batch_rows, model=self.model)
+            engine = open_engine(part.kind, path=policy.path, policy_id=policy.id, threads=self.threads, batch_rows=part.batch_rows, model=self.model)
             self._engine = LedgeredEngine(engine, self.ledger)
         return self._engine
 

@@ -27,7 +27,7 @@ def main(args: argparse.Namespace) -> int:
         digest = lake.digest(at_round=args.at_round)
     if args.tables:
         for name, value in sorted(digest.tables.items()):
-            print(f"{value}  {name}")
+            print(f"{value.hex}  {value.rows:>9} rows  {name}")
     print(digest.total)
     if twice:
         raise SynthError(f"keys that appear twice: {', '.join(f'{n} in {t}' for t, n in twice.items())}; this run's lake is damaged")

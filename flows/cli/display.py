@@ -57,7 +57,7 @@ class _Plain:
             self.progress(data)
 
     def progress(self, data: Mapping[str, Any]) -> None:
-        if time.monotonic() - self.last >= PLAIN_EVERY:
+        if time.monotonic() - self.last >= PLAIN_EVERY and data["done"] < data["total"]:
             self.last = time.monotonic()
             self.console.print(f"  {data['stage']:<11} {data['done']}/{data['total']} {progress_note(data)}", soft_wrap=True)
 
@@ -109,7 +109,8 @@ def stage_line(data: Mapping[str, Any]) -> str:
 def _describe(stage: str, s: Mapping[str, Any]) -> str:
     """A stage's summary as a person would say it."""
     if stage == "seeds":
-        return f"{s['train']} problems to learn from, {s['heldout']} held out, {s['duplicates']} duplicates refused"
+        refused = "".join(f", {s[key]} {key} refused" for key in ("duplicates", "unjudgeable") if s.get(key))
+        return f"{s['train']} problems to learn from, {s['heldout']} held out{refused}"
     if stage == "probe":
         return f"{s['problems']} problems answered, {s['rollouts']} rollouts"
     if stage == "verify":

@@ -54,9 +54,9 @@ def _torch() -> Found:
 def _local() -> Found:
     from data.records import Request, Sampling
     from generators.engines.registry import open_engine
-    from pipelines.run import policy_folder
+    from pipelines.policies import policy_folder
 
-    engine = open_engine("local", str(policy_folder("arithmetic")), policy_id="doctor", threads=1)
+    engine = open_engine("local", path=str(policy_folder("arithmetic")), policy_id="doctor", threads=1)
     try:
         prompt = "Tom has 3 apples and buys 4 more. How many apples does Tom have now?"
         request = Request("doctor", Sampling(temperature=0.0, max_tokens=32), 0, messages=({"role": "user", "content": prompt},))
@@ -78,9 +78,9 @@ def _vllm() -> Found:
 
 
 def _policies() -> Found:
-    from pipelines.run import SHIPPED_POLICIES
+    from pipelines.policies import shipped_policies
 
-    names = sorted(p.name for p in SHIPPED_POLICIES.glob("*/") if (p / "config.json").is_file())
+    names = shipped_policies()
     return bool(names), ", ".join(names) or "none shipped"
 
 

@@ -19,6 +19,8 @@ def drive(folder: Path, recipe: Recipe | None, *, prefect: bool, quiet: bool) ->
     from pipelines.run import Run
 
     console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=120)  # a file or a pipe has no width of its own
     signal.signal(signal.SIGTERM, _interrupt)
     with display(console, quiet=quiet) as listener:
         run = Run.create(folder, recipe, listener=listener) if recipe is not None else Run.open(folder, listener=listener)

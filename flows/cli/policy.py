@@ -26,3 +26,72 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     return _show(args.name) if args.action == "show" else _build(args)
+
+
+def _show(name: str) -> int:
+    from rich.console import Console
+    from rich.table import Table
+
+    from pipelines.policies import policy_folder
+    from pipelines.policy_card import describe_policy
+
+    console = Console(highlight=False)
+    card = describe_policy(policy_folder(name))
+    made = card.get("trained_on", {})
+    console.print(f"[bold]{card['name']}[/]  {card['architecture']}, {card['parameters']:,} parameters, weights {card['weights_hash'][:12]}")
+    console.print(f"  vocabulary {card['vocabulary']}, context {card['context']} tokens, dialect {card.get('dialect', 'instruct')}")
+    if made:
+        console.print(
+            f"  trained from scratch on world {made['world']}, split {made['split']}, in {made['minutes']:.0f} minutes on {made['threads']} threads"
+        )
+    heldout = card.get("heldout")
+    if not heldout:
+        return 0
+    low, high = heldout["interval"]
+    samples = heldout["samples"]
+    console.print(
+        f"  solves {heldout['pass@1']:.1%} [{low:.1%}, {high:.1%}] of {heldout['problems']} held-out problems at temperature 1,"
+        f" {heldout[f'pass@{samples}']:.1%} within {samples} tries",
+        soft_wrap=True,
+    )
+    cells = {(c["family"], c["level"]): c["pass@1"] for c in heldout["cells"]}
+    levels = sorted({level for _, level in cells})
+    table = Table(box=None, header_style="bold", pad_edge=False, title="held-out pass@1 by family and level", title_justify="left")
+    table.add_column("family")
+    for level in levels:
+        table.add_column(f"level {level}", justify="right")
+    for family in dict.fromkeys(family for family, _ in cells):
+        table.add_row(family, *(f"{cells[family, level]:.0%}" if (family, level) in cells else "" for level in levels))
+    console.print(table)
+    return 0
+
+
+def _build(args: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    from pipelines.pretrain import build_policy
+
+    out = args.out or Path(args.name)
+    console = Console(highlight=False)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as bars:
+        task = bars.add_task(f"training {args.name}", total=None, note="")
+        printed = ""
+
+        def progress(done: int, total: int, loss: float, note: str) -> None:
+            nonlocal printed
+            bars.update(task, completed=done, total=total, note=f"loss {loss:.3f}  {note}")
+            if note and note != printed and not console.is_terminal:
+                printed = note
+                console.print(f"{done}/{total} loss {loss:.3f} {note}", soft_wrap=True)
+
+        build_policy(args.name, out, seed=args.seed, steps=args.steps, threads=args.threads, progress=progress)
+    return _show(str(out))

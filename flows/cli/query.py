@@ -27,13 +27,16 @@ def main(args: argparse.Namespace) -> int:
     with read_lake(args.dir) as lake:
         rows = lake.query(args.sql, at_round=args.at_round)
     if args.format == "csv":
-        nested = [c for c, t in rows.schema.items() if t.is_nested()]
-        sys.stdout.write(rows.with_columns(rows[c].map_elements(str, return_dtype=_string()) for c in nested).write_csv())
+        import csv
+
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(rows.columns)
+        writer.writerows(rows.iter_rows())
     elif args.format == "json":
         import json
 
-        for row in rows.iter_rows(named=True):
-            print(json.dumps(row, ensure_ascii=False, default=str))
+        for record in rows.iter_rows(named=True):
+            print(json.dumps(record, ensure_ascii=False, default=str))
     elif args.format == "parquet":
         rows.write_parquet(sys.stdout.buffer)
     else:
@@ -46,14 +49,11 @@ def main(args: argparse.Namespace) -> int:
             table.add_column(Text(name), justify="right" if kind.is_numeric() else "left", overflow="fold")
         for row in rows.iter_rows():
             table.add_row(*(Text(_shown(value)) for value in row))
-        Console(highlight=False).print(table)
+        console = Console(highlight=False)
+        if not console.is_terminal:
+            console = Console(highlight=False, width=10_000)  # a file or a pipe has no width to fold to
+        console.print(table)
     return 0
-
-
-def _string() -> object:
-    import polars as pl
-
-    return pl.String
 
 
 def _shown(value: object) -> str:

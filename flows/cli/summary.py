@@ -44,7 +44,7 @@ def closing(console: Console, folder: Path) -> None:
         rounds = rounds_of(lake)
     table = Table(box=None, header_style="bold", pad_edge=False, title_justify="left")
     for name in ("round", "candidates", "kept", "trained on", "reward", "pass@1 held-out", "gain", "seconds"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for r in rounds:
         table.add_row(*_cells(r))
     console.print()
@@ -59,7 +59,7 @@ def _cells(r: RoundSummary) -> list[str]:
     reward = "" if trained.get("reward_first") is None else f"{trained['reward_first']:.3f} → {trained['reward_last']:.3f}"
     score = gain = ""
     if "pass_at_1" in evaluated:
-        score = f"{evaluated['pass_at_1']:.1%} [{evaluated['pass_at_1_low']:.1%}, {evaluated['pass_at_1_high']:.1%}]"
+        score = f"{evaluated['pass_at_1']:.1%} [{100 * evaluated['pass_at_1_low']:.1f}, {100 * evaluated['pass_at_1_high']:.1f}]"
     if "gain" in evaluated:
         gain = f"{100 * evaluated['gain']:+.1f} [{100 * evaluated['gain_low']:+.1f}, {100 * evaluated['gain_high']:+.1f}]"
     return [
@@ -83,7 +83,8 @@ def _verdict(console: Console, rounds: list[RoundSummary], folder: Path) -> None
         points, low, high = (100 * last[k] for k in ("gain", "gain_low", "gain_high"))
         sure = "better than chance explains" if low > 0 else "worse than before" if high < 0 else "within what chance explains"
         console.print(
-            f"held-out pass@1 changed by [bold]{points:+.1f}[/] points on {last['problems']} problems, 95 % interval [{low:+.1f}, {high:+.1f}]: {sure}",
+            f"held-out pass@1 changed by [bold]{points:+.1f}[/] points on {last['problems']} problems"
+            f", 95 % interval [{low:+.1f}, {high:+.1f}]: {sure}",
             soft_wrap=True,
         )
     console.print(

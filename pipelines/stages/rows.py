@@ -39,7 +39,7 @@ def sampled_tables(
     """Rows of rollouts, trajectories, requests and (where judged already) verdicts, for one shard's transaction."""
     flat = [(spec, rollout) for spec in specs for rollout in rollouts.get(spec.group_id, ())]
     keys = sorted({key for _, rollout in flat for key in rollout.request_keys})
-    where = {"round": round, "stage": stage, "shard": shard}
+    where: dict[str, Any] = {"round": round, "stage": stage, "shard": shard}
     rewards = {v.rollout_id: v.reward for v in verdicts if v.outcome != "unknown"}
     outcomes = {v.rollout_id: v.outcome for v in verdicts}
     policy_of = {rollout.id: rollout.policy_id for _, rollout in flat}

@@ -3,48 +3,65 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from data.errors import UserError
+from data.ids import canonical_json, content_hash
 from data.keyed import keyed_order, keyed_seed
 from data.problems_io import read_problems
 from data.records import Problem, with_problem
 from data.tables import problem_row
 from filters.dedup import normalise_texts
 from filters.tables import decision_row
-from pipelines.run import Run
+from filters.verifiers.base import get_verifier
+from pipelines.run import Run, run_file
 from pipelines.stages.base import Summary
 
 
 def seeds_stage(run: Run, round: int) -> Summary:
+    """Every seed gets a decision row: kept, or refused as a duplicate or as one that its verifier cannot judge."""
     heldout, train = split_seeds(run)
+    unique = {p.id: p for p in [*heldout, *reversed(train)]}  # equal problems are one
+    unique |= {p.id: p for p in heldout}  # and a held-out one stays held out
+    listed = sorted(unique.values(), key=lambda p: p.split != "heldout")
+    counts = {"train": 0, "heldout": 0, "duplicates": len(heldout) + len(train) - len(listed), "unjudgeable": 0}
     seen: set[str] = set()
     problems: list[dict[str, Any]] = []
     decisions: list[dict[str, Any]] = []
-    counts = {"train": 0, "heldout": 0, "duplicates": 0}
-    listed = list({p.id: p for p in [*train, *heldout]}.values())  # equal problems are one; held out wins over training
-    listed.sort(key=lambda p: p.split != "heldout")
     for problem, text in zip(listed, normalise_texts([p.prompt for p in listed]), strict=True):
-        kept = text not in seen
+        if text in seen:
+            rule, why = "duplicate", "the same text as an earlier seed or held-out problem"
+        else:
+            rule, why = "unjudgeable", get_verifier(problem.verifier).check_problem(problem)
         seen.add(text)
-        decisions.append(
-            decision_row(
-                problem,
-                "duplicate",
-                kept,
-                f"{problem.split} seed" if kept else "the same text as an earlier seed or held-out problem",
-                round=round,
-                stage="seeds",
-                shard=0,
-            )
-        )
-        if kept:
+        decisions.append(decision_row(problem, rule, not why, why or f"{problem.split} seed", round=round, stage="seeds", shard=0))
+        if why:
+            counts["duplicates" if rule == "duplicate" else "unjudgeable"] += 1
+        else:
             problems.append(problem_row(problem, round, "seeds"))
             counts[problem.split] += 1
-        else:
-            counts["duplicates"] += 1
-    run.lake.commit(round, "seeds", 0, {"problems": problems, "decisions": decisions})
+    if counts["train"] == 0:
+        raise UserError(
+            f"no problem to learn from: of {len(listed)} seeds {counts['duplicates']} are duplicates and {counts['unjudgeable']} cannot be judged"
+        )
+    run.lake.commit(round, "seeds", 0, {"problems": problems, "decisions": decisions, "runs": [run_row(run)]})
     return counts
+
+
+def run_row(run: Run) -> dict[str, Any]:
+    """The run's own line: what it was begun with, and on what."""
+    begun = run_file(run.dir)
+    return {
+        "run_id": content_hash("run", run.recipe_hash, run.recipe.seed),
+        "attempt": 0,
+        "recipe_hash": run.recipe_hash,
+        "seed": run.recipe.seed,
+        "versions": canonical_json({**begun["versions"], "python": begun["python"]}),
+        "host": canonical_json({"machine": begun["machine"], "cores": begun["cores"], "threads": run.threads}),
+        "at": datetime.now(UTC),
+    }
 
 
 def split_seeds(run: Run) -> tuple[list[Problem], list[Problem]]:
@@ -53,7 +70,7 @@ def split_seeds(run: Run) -> tuple[list[Problem], list[Problem]]:
     heldout, train = list(_world(run, "heldout")), list(_world(run, "train"))
     if recipe.problems.files:
         mine = {p.id: p for file in recipe.problems.files for p in read_problems(Path(file))}
-        order = keyed_order(recipe.seed, list(mine), "heldout")
+        order = keyed_order(0, list(mine), "heldout")  # the same for every run seed
         count = min(int(recipe.problems.heldout_share * len(mine) + 0.5), recipe.evaluate.problems)
         if recipe.problems.heldout_share > 0 and len(mine) > 1:
             count = max(count, 1)

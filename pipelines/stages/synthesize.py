@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from data.records import Candidate, Completion, Generate, Request
 from data.tables import check_row, problem_row
@@ -39,7 +40,7 @@ def _propose(run: Run, round: int, shard: int, strategy: Strategy) -> None:
         candidates.setdefault(candidate.id, candidate)
     problems = {c.problem.id: c.problem for c in candidates.values()}
     known = run.lake.known_ids("problems", sorted(problems))
-    where = {"round": round, "stage": "synthesize", "shard": shard}
+    where: dict[str, Any] = {"round": round, "stage": "synthesize", "shard": shard}
     checks = {check.id: check for c in candidates.values() for check in c.checks}
     run.lake.commit(
         round,

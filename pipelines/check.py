@@ -1,0 +1,41 @@
+"""Everything a recipe names is looked up before a run begins, so that a wrong name costs a sentence and not a run."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+from data.errors import UserError
+from filters.difficulty import Band
+from generators.strategies.registry import make_strategy
+from generators.worlds.registry import get_world
+from pipelines.grpo.presets import preset_named
+from pipelines.policies import policy_folder
+from pipelines.recipe import Recipe
+
+
+def check_names(recipe: Recipe) -> None:
+    """Raises UserError for the first strategy, preset, world, family, level, policy or file that is not there."""
+    for name, part in recipe.strategies.items():
+        make_strategy(name, part.model_dump())
+    preset_named(recipe.train.preset, recipe.train.objective)
+    Band.of(recipe.difficulty.low, recipe.difficulty.high)
+    policy_folder(recipe.policy.path)
+    _check_world(recipe)
+    for file in recipe.problems.files:
+        if not Path(file).is_file():
+            raise UserError(f"problems.files: no such file: {file}")
+
+
+def _check_world(recipe: Recipe) -> None:
+    if not recipe.problems.world:
+        return
+    world = get_world(recipe.problems.world)
+    for family in recipe.problems.families:
+        if family not in world.families():
+            near = difflib.get_close_matches(family, world.families(), n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(world.families())}"
+            raise UserError(f"problems.families: world {world.name} has no family {family!r}; {hint}")
+    for level in recipe.problems.levels:
+        if level not in world.levels():
+            raise UserError(f"problems.levels: world {world.name} has no level {level}; it has {world.levels()[0]} to {world.levels()[-1]}")

@@ -1,0 +1,169 @@
+"""Killed anywhere, resumed: the same digest as the uninterrupted run, and nothing generated twice but what was in flight."""
+
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from data.ledger import Ledger
+from pipelines.recipe import load_recipe
+from pipelines.run import Run, read_lake
+
+SMALL_RUN = Path(__file__).parents[1] / "small_run.py"
+
+
+def start(folder: Path, *fault: object) -> subprocess.Popen:
+    return subprocess.Popen([sys.executable, str(SMALL_RUN), str(folder), *map(str, fault)], stderr=subprocess.PIPE)
+
+
+def finish(folder: Path) -> None:
+    process = start(folder)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors.decode()[-2000:]
+
+
+def digest(folder: Path) -> dict[str, str]:
+    with read_lake(folder) as lake:
+        assert lake.duplicate_keys() == {}
+        return {name: table.hex for name, table in lake.digest().tables.items()}
+
+
+def repeated(folder: Path) -> int:
+    ledger = Ledger.open(folder / "ledger.sqlite", write=False)
+    try:
+        return len(ledger.repeated())
+    finally:
+        ledger.close()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The uninterrupted run: its digest and its seconds."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    began = time.monotonic()
+    finish(folder)
+    seconds = time.monotonic() - began
+    with read_lake(folder) as lake:
+        trained = lake.query("SELECT count(*) FROM train_steps WHERE groups > 0").item()
+        assert trained == 6, "the run is meant to train in every step"
+    assert repeated(folder) == 0
+    return folder, digest(folder), seconds
+
+
+POINTS = [
+    ("before_commit", 9),
+    ("after_commit", 12),
+    ("after_record", 3),
+    ("before_record", 8),
+    ("after_checkpoint", 2),
+    ("after_checkpoint", 4),
+    ("before_stage_line", 7),
+    ("before_merge", 2),
+]
+
+
+@pytest.mark.parametrize(("point", "count"), POINTS)
+def test_killed_at_a_chosen_point(whole, tmp_path, point, count):
+    folder = tmp_path / "run"
+    process = start(folder, point, count)
+    process.communicate(timeout=300)
+    assert process.returncode == -signal.SIGKILL, "the run ended before the fault"
+    finish(folder)
+    assert digest(folder) == whole[1]
+    assert repeated(folder) <= 16  # one decode batch (engine.batch_rows) may have been in flight
+
+
+@pytest.mark.slow
+def test_killed_twenty_times_at_random(whole, tmp_path):
+    """Twenty kills spread over one run, anywhere: imports, stages, optimizer steps, commits, merges."""
+    folder = tmp_path / "run"
+    rng = random.Random(20)
+    kills = 0
+    while kills < 20:
+        process = start(folder)
+        try:
+            process.wait(timeout=rng.uniform(0.3, 1.0) * (4 + whole[2] / 4))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            kills += 1
+        else:
+            assert process.returncode == 0, process.stderr.read().decode()[-2000:]
+            break
+        finally:
+            process.wait()
+            process.stderr.close()
+    assert kills >= 5, "the run was over before it could be killed"
+    finish(folder)
+    assert digest(folder) == whole[1]
+    assert repeated(folder) <= 16 * kills
+
+
+def test_the_same_recipe_twice_is_the_same_run(whole, tmp_path):
+    finish(tmp_path / "run")
+    assert digest(tmp_path / "run") == whole[1]
+
+
+def test_resuming_a_finished_run_does_nothing(whole):
+    before = whole[1]
+    finish(whole[0])
+    assert digest(whole[0]) == before
+    assert repeated(whole[0]) == 0
+
+
+def test_readers_see_whole_shards_and_hold_nobody_up(whole, tmp_path):
+    """A notebook with an open read transaction and a second process that keeps asking, for the whole of a run."""
+    folder = tmp_path / "run"
+    process = start(folder)
+    while not (folder / "run.json").is_file() or not (folder / "catalog.sqlite").is_file():
+        assert process.poll() is None
+        time.sleep(0.05)
+    time.sleep(1.0)
+    asked = 0
+    with read_lake(folder) as notebook:
+        held = notebook._con.cursor()
+        held.execute("BEGIN")
+        held.execute("SELECT count(*) FROM lake.main.shards").fetchall()
+        while process.poll() is None:
+            with read_lake(folder) as lake:
+                rows = lake.query(
+                    """
+                    SELECT s.round, s.stage, s.shard, CAST(s.rows->>'rollouts' AS BIGINT) AS promised, count(r.rollout_id) AS found
+                    FROM shards s LEFT JOIN rollouts r USING (round, stage, shard) GROUP BY ALL
+                    """
+                )
+            for round, stage, shard, promised, found in rows.iter_rows():
+                assert (promised or 0) == found, (round, stage, shard)
+            asked += 1
+    assert process.returncode == 0
+    process.stderr.close()
+    assert asked >= 3
+    assert digest(folder) == whole[1]
+
+
+def test_a_second_writer_is_refused_by_name(whole):
+    from data.errors import UserError
+
+    with Run.open(whole[0]):
+        process = start(whole[0])
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode != 0
+        assert str(whole[0]) in errors.decode()
+        with pytest.raises(UserError, match=str(whole[0])):
+            Run.open(whole[0])
+
+
+def test_a_changed_recipe_is_refused_and_says_which_key(whole, tmp_path):
+    from data.errors import UserError
+
+    recipe = load_recipe("arithmetic")
+    run = Run.create(tmp_path / "run", recipe)
+    run.close()
+    path = tmp_path / "run" / "recipe.toml"
+    path.write_text(re.sub(r"learning_rate = \S+", "learning_rate = 1e-4", path.read_text()))
+    with pytest.raises(UserError, match=r"train\.learning_rate"):
+        Run.open(tmp_path / "run")
