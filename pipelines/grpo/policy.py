@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
@@ -59,11 +60,14 @@ class Policy:
             raise UserError(f"{self.path} is not a policy folder: it has no config.json (a Hugging Face model folder is needed)")
         try:
             config = AutoConfig.from_pretrained(self.path, local_files_only=True)
-            model = AutoModelForCausalLM.from_pretrained(
-                self.path, config=config, dtype=torch.float32, attn_implementation=ATTENTION, local_files_only=True
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                self.path, config=config, dtype=torch.float32, attn_implementation=ATTENTION, local_files_only=True, output_loading_info=True
             )
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
             raise UserError(f"{self.path} does not load as a causal language model: {error}") from error
+        model, report = loaded
+        if report["missing_keys"]:  # transformers would make them up
+            raise UserError(f"{self.path} lacks weights of {type(model).__name__}: {', '.join(sorted(report['missing_keys'])[:3])}")
         self.model: Any = model.eval()  # no dropout: the sampler had none either
         self.config: Any = model.config
         for name in SCALED_LOGITS:
@@ -87,6 +91,10 @@ class Policy:
     def parameters(self) -> list[tuple[str, nn.Parameter]]:
         """Trainable parameters by name, tied ones once, in a fixed order."""
         return [(n, p) for n, p in self.model.named_parameters() if p.requires_grad]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All weights by name, tied ones once."""
+        return {n: p.detach() for n, p in self.model.named_parameters()}
 
     def hidden(self, layout: Layout) -> Tensor:
         """Final hidden states float32[N, d] of a layout's flat tokens."""

@@ -43,6 +43,7 @@ class GRPOTrainer:
         self.update_count = 0
         self.extra: dict[str, Any] = {}
         self.reference_path = str(config.reference or Path(policy_path).resolve())
+        self.reference_hash = ""  # of the reference's weights once they are known: a resumed run must not be pulled elsewhere
         self._reference: Policy | None = None
         self.parameters = self.policy.parameters()
         self.optimizer = torch.optim.AdamW(
@@ -175,6 +176,10 @@ class GRPOTrainer:
     def _reference_logprobs(self, layout: Layout) -> Tensor:
         if self._reference is None:
             self._reference = Policy(Path(self.reference_path))
+            found = weights_hash(self._reference.tensors())
+            if self.reference_hash not in ("", found):
+                raise SynthError(f"the KL reference in {self.reference_path} has changed since this training began; restore it or start anew")
+            self.reference_hash = found
         return self._reference.logprobs(layout)[0]
 
     def _token_metrics(self, tally: Tally, valid: Sequence[NDArray[np.bool_]], norms: Sequence[float], learning_rate: float) -> dict[str, float]:
@@ -197,13 +202,9 @@ class GRPOTrainer:
         }
 
     # ---------------------------------------------------------------------------------------------- checkpoint
-    def tensors(self) -> dict[str, Tensor]:
-        """The policy's weights by name, tied ones once."""
-        return {n: p.detach() for n, p in self.policy.model.named_parameters()}
-
     def weights_hash(self) -> str:
         """32 hex digits over all weights; equal hashes = equal bits."""
-        return weights_hash(self.tensors())
+        return weights_hash(self.policy.tensors())
 
     def save(self, folder: Path, *, extra: Mapping[str, Any] | None = None) -> str:
         """Writes a durable checkpoint, loadable by transformers and by `resume`; returns the weights' hash. `extra` is JSON-able."""
@@ -213,6 +214,7 @@ class GRPOTrainer:
             "updates": self.update_count,
             "weights_hash": digest,
             "reference": self.reference_path,
+            "reference_hash": self.reference_hash,
             "config": self.config.as_dict(),
             "extra": dict(extra or {}),
         }
@@ -243,7 +245,8 @@ class GRPOTrainer:
             if mine:
                 trainer.optimizer.state[parameter] = mine
         trainer.step_count, trainer.update_count = state["step"], state["updates"]
-        trainer.reference_path = str(config.reference or state["reference"])
+        if not config.reference:
+            trainer.reference_path, trainer.reference_hash = state["reference"], state["reference_hash"]
         trainer.extra = state["extra"]
         return trainer
 

@@ -1,5 +1,7 @@
 """Estimators against the catalogue's numbers, and the invariants that hold for any rewards."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -17,7 +19,8 @@ def group(name: str, rewards: list[float], estimator: str = "group") -> Group:
     problem = Problem(name)
     tokens = np.array([1, 2], np.int32)
     rows = tuple(
-        Trajectory(problem.id, "p", tokens, np.array([0, 1], np.uint8), np.zeros(2, np.float32), Sampling(), i, i, "stop", "") for i in range(len(rewards))
+        Trajectory(problem.id, "p", tokens, np.array([0, 1], np.uint8), np.zeros(2, np.float32), Sampling(), i, i, "stop", "")
+        for i in range(len(rewards))
     )
     verdicts = tuple(Verdict("pass" if r else "fail", r, "", "test") for r in rewards)
     return Group(name, problem, rows, verdicts, np.array(rewards, np.float32), estimator=estimator)
@@ -53,7 +56,7 @@ def test_baselines_sum_to_zero_and_groups_do_not_see_one_another(values: list[li
     bounds = np.concatenate([[0], np.cumsum([len(g) for g in values])]).astype(np.int64)
     for name in ("group_norm", "group_center", "rloo"):
         whole = ESTIMATORS[name](rewards, bounds, EstimatorOptions())
-        for start, end in zip(bounds[:-1], bounds[1:], strict=True):
+        for start, end in itertools.pairwise(bounds):
             alone = ESTIMATORS[name](rewards[start:end], np.array([0, end - start]), EstimatorOptions())
             np.testing.assert_allclose(whole[start:end], alone, atol=1e-12)
             assert abs(alone.sum()) < 1e-9

@@ -5,15 +5,30 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 from data.errors import UserError
 from pipelines.grpo.packing import Row, lay_out, micro_batches
 from pipelines.grpo.policy import Policy
 
-SIZE = dict(
-    vocab_size=50, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=128
-)
+SIZE = {
+    "vocab_size": 50,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 128,
+}
 MODELS = {
     "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**SIZE, head_dim=8, tie_word_embeddings=True)),
     "qwen2": lambda: Qwen2ForCausalLM(Qwen2Config(**SIZE, tie_word_embeddings=False)),
@@ -47,7 +62,17 @@ def rows(seed: int = 0, groups: int = 4) -> list[Row]:
             trained = np.flatnonzero(mask)
             for _ in range(2 if k == 1 else 1):
                 out.append(
-                    Row(len(out), (g, ""), tokens[: trained[-1]], trained, tokens[trained], np.zeros(len(trained), np.float32), 0.0, 0.0, 0.5 + 0.5 * (k % 2))
+                    Row(
+                        len(out),
+                        (g, ""),
+                        tokens[: trained[-1]],
+                        trained,
+                        tokens[trained],
+                        np.zeros(len(trained), np.float32),
+                        0.0,
+                        0.0,
+                        0.5 + 0.5 * (k % 2),
+                    )
                 )
     return out
 
