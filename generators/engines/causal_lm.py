@@ -52,7 +52,7 @@ class CausalLM:
         if lost or unexpected:
             raise UserError(f"the new weights do not fit a {self.config.model_type} model: missing {lost[:3]}, unexpected {list(unexpected)[:3]}")
 
-    def start(self, prompts: Sequence[Sequence[int]], counts: Sequence[int], columns: int) -> tuple[ForwardCache, Tensor]:
+    def start(self, prompts: Sequence[Sequence[int]], counts: Sequence[int], new: int) -> tuple[ForwardCache, Tensor]:
         from transformers import DynamicCache
 
         widest = max(map(len, prompts))

@@ -1,7 +1,8 @@
-"""The decode loop: prompts prefilled once per group, one static KV cache, finished rows dropped.
+"""The decode loop: prompts prefilled once per group, a preallocated KV cache, finished rows dropped.
 
 The forward pass is re-implemented for Qwen3, Qwen2 and Llama-shaped folders (pre-norm, rotary, grouped-query
-attention, SwiGLU) with fused QKV and gate-up projections; RMSNorm gains are folded into the matrix that follows.
+attention, SwiGLU) with fused QKV and gate-up projections; RMSNorm gains and the attention scale are folded into
+the matrices beside them.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from torch import Tensor
 from data.errors import UserError
 from data.keyed import uniforms
 from generators.engines.sampling import DrawRule, draw
+from generators.engines.shared_prefix import SharedPrefixCache
 
 PREFILL_TOKENS = 8192  # prompt tokens forwarded at a time
 DROP_SHARE = 8  # the caches are compacted once 1/8 of their rows are finished: a copy costs about half a decode step
@@ -46,8 +48,8 @@ class Decoder(Protocol):
     dtype: torch.dtype
 
     def load(self, weights: dict[str, Tensor]) -> None: ...
-    def start(self, prompts: Sequence[Sequence[int]], counts: Sequence[int], columns: int) -> tuple[Any, Tensor]:
-        """Prefills each prompt once, fans its cache out to `counts` rows with room for `columns` positions -> (cache, logits [rows, v])."""
+    def start(self, prompts: Sequence[Sequence[int]], counts: Sequence[int], new: int) -> tuple[Any, Tensor]:
+        """Prefills each prompt once for its `counts` rows, with room for `new` more tokens in each -> (cache, logits [rows, v])."""
         ...
 
     def step(self, cache: Any, tokens: Tensor) -> Tensor:
@@ -71,30 +73,12 @@ class Sampled:
     ms: list[float]
 
 
-@dataclass
-class KVCache:
-    """keys, values [layers, rows, kv heads, columns, head dim]; prompts are left-padded to one column, `pads` int64[rows]."""
-
-    keys: Tensor
-    values: Tensor
-    pads: Tensor
-    mask: Tensor | None  # additive [rows, 1, 1, columns], None where no row is padded
-    cos: Tensor  # [columns, head dim]
-    sin: Tensor
-    filled: int
-
-    def keep(self, rows: Tensor) -> None:
-        n, end = len(rows), self.filled
-        for cache in (self.keys, self.values):  # in place, a layer at a time: no second cache is ever allocated
-            for layer in cache:
-                layer[:n, :, :end] = layer[rows, :, :end]
-        self.keys, self.values, self.pads = self.keys[:, :n], self.values[:, :n], self.pads[rows]
-        self.mask = None if self.mask is None else self.mask[rows]
-
-
 @dataclass(frozen=True)
 class Layer:
-    """One block's fused weights. qkv [(H + 2K)·d, h] and gate_up [2i, h] carry the gain of the norm before them; q_gain, k_gain [d] (Qwen3 only)."""
+    """One block's fused weights. qkv [(H + 2K)·d, h] and gate_up [2i, h] carry the gain of the norm before them; q_gain, k_gain [d] (Qwen3 only).
+
+    Queries come out of them scaled by 1/sqrt(d).
+    """
 
     qkv: Tensor
     qkv_bias: Tensor | None
@@ -153,14 +137,21 @@ class FusedDecoder:
         self.gain = get("model.norm.weight").clone()
         tied = self.config.tie_word_embeddings or "lm_head.weight" not in weights
         self.lm_head = self.embedding if tied else get("lm_head.weight").clone()
+        scale = self.head_dim**-0.5  # on the queries, once and for all
         self.layers: list[Layer] = []
         for i in range(self.config.num_hidden_layers):
             at, mlp = f"model.layers.{i}.self_attn.", f"model.layers.{i}.mlp."
+            gain = maybe(at + "q_norm.weight")
+            qkv, bias = torch.cat([get(at + p + "_proj.weight") for p in "qkv"]), maybe(*(at + p + "_proj.bias" for p in "qkv"))
+            if gain is None:
+                for w in (qkv, bias):
+                    if w is not None:
+                        w[: self.heads * self.head_dim] *= scale
             before, after = get(f"model.layers.{i}.input_layernorm.weight"), get(f"model.layers.{i}.post_attention_layernorm.weight")
             self.layers.append(Layer(
-                qkv=torch.cat([get(at + p + "_proj.weight") for p in "qkv"]) * before,
-                qkv_bias=maybe(*(at + p + "_proj.bias" for p in "qkv")),
-                q_gain=maybe(at + "q_norm.weight"),
+                qkv=qkv * before,
+                qkv_bias=bias,
+                q_gain=None if gain is None else gain * scale,
                 k_gain=maybe(at + "k_norm.weight"),
                 out=get(at + "o_proj.weight").clone(),
                 out_bias=maybe(at + "o_proj.bias"),
@@ -168,50 +159,29 @@ class FusedDecoder:
                 down=get(mlp + "down_proj.weight").clone(),
             ))
 
-    def start(self, prompts: Sequence[Sequence[int]], counts: Sequence[int], columns: int) -> tuple[KVCache, Tensor]:
-        widest, rows = max(map(len, prompts)), sum(counts)
-        shape = (len(self.layers), rows, self.kv_heads, max(columns, widest), self.head_dim)
-        pads = torch.tensor([widest - len(p) for p, n in zip(prompts, counts) for _ in range(n)])
-        mask = None
-        if pads.any():
-            hidden = torch.arange(shape[3])[None] < pads[:, None]
-            mask = torch.zeros(hidden.shape, dtype=self.dtype).masked_fill_(hidden, -torch.inf)[:, None, None]
-        # Zeros, not empty: the masked columns are multiplied by a weight of 0, and 0 x NaN is NaN.
-        keys, values = torch.zeros(shape, dtype=self.dtype), torch.zeros(shape, dtype=self.dtype)
-        cache = KVCache(keys, values, pads, mask, *self._angles(torch.arange(shape[3])), filled=widest)
-        first = np.concatenate([[0], np.cumsum(counts)])
-        logits = torch.empty(rows, self.vocab, dtype=self.dtype)
-        for a, b in _runs([len(p) for p in prompts]):
-            fan = torch.tensor(list(counts[a:b]))
-            part, left = slice(int(first[a]), int(first[b])), widest - len(prompts[a])
+    def start(self, prompts: Sequence[Sequence[int]], counts: Sequence[int], new: int) -> tuple[SharedPrefixCache, Tensor]:
+        lengths = [len(p) for p in prompts]
+        cache = SharedPrefixCache(len(self.layers), self.kv_heads, lengths, counts, new, self._angles(torch.arange(max(lengths) + new)))
+        logits = torch.empty(len(prompts), self.vocab, dtype=self.dtype)
+        for a, b in _runs(lengths):
 
-            def attend(i: int, q: Tensor, k: Tensor, v: Tensor, fan: Tensor = fan, part: slice = part, left: int = left) -> Tensor:
-                cache.keys[i, part, :, left:widest] = k.transpose(1, 2).repeat_interleave(fan, 0)
-                cache.values[i, part, :, left:widest] = v.transpose(1, 2).repeat_interleave(fan, 0)
+            def attend(i: int, q: Tensor, k: Tensor, v: Tensor, part: slice = slice(a, b)) -> Tensor:
+                cache.write_prompts(i, part, k.transpose(1, 2), v.transpose(1, 2))
                 return self._causal(q, k, v)
 
             ids = torch.tensor([list(p) for p in prompts[a:b]])
-            x = self._blocks(F.embedding(ids, self.embedding), cache.cos[: ids.shape[1], None], cache.sin[: ids.shape[1], None], attend)
-            logits[part] = self.head(self._norm(x[:, -1], self.gain)).repeat_interleave(fan, 0)
-        return cache, logits
+            cos, sin = (table[: lengths[a], None] for table in cache.angles)
+            logits[a:b] = self.head(self._norm(self._blocks(F.embedding(ids, self.embedding), cos, sin, attend)[:, -1], self.gain))
+        return cache, logits[cache.owner]
 
-    def step(self, cache: KVCache, tokens: Tensor) -> Tensor:
-        at, end = cache.filled, cache.filled + 1
-        n, fold = len(tokens), (self.kv_heads, self.heads // self.kv_heads, self.head_dim)
-        cos, sin = cache.cos[at], cache.sin[at]
-        mask = None
-        if cache.mask is not None:
-            where = at - cache.pads
-            cos, sin, mask = cache.cos[where][:, None, None], cache.sin[where][:, None, None], cache.mask[..., :end]
+    def step(self, cache: SharedPrefixCache, tokens: Tensor) -> Tensor:
+        cos, sin = (table[:, None, None] for table in cache.rotation())
 
         def attend(i: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            keys, values = cache.keys[i], cache.values[i]
-            keys[:, :, at], values[:, :, at] = k[:, 0], v[:, 0]
-            # One query per row: the query heads of a KV head become its query axis, so K and V are never repeated.
-            return F.scaled_dot_product_attention(q.reshape(n, *fold), keys[:, :, :end], values[:, :, :end], mask).reshape(n, 1, -1)
+            return cache.attend(i, q[:, 0], k[:, 0], v[:, 0])[:, None]
 
         x = self._blocks(F.embedding(tokens[:, None], self.embedding), cos, sin, attend)
-        cache.filled = end
+        cache.advance()
         return self.head(self._norm(x[:, 0], self.gain))
 
     def hidden(self, ids: Tensor) -> Tensor:
@@ -238,7 +208,7 @@ class FusedDecoder:
     def _causal(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         repeat = self.heads // self.kv_heads
         q, k, v = q.transpose(1, 2), k.transpose(1, 2).repeat_interleave(repeat, 1), v.transpose(1, 2).repeat_interleave(repeat, 1)
-        return F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2)
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=1.0).transpose(1, 2).flatten(2)
 
     def _norm(self, x: Tensor, gain: Tensor | None = None) -> Tensor:
         return F.rms_norm(x, (x.shape[-1],), gain, self.eps)
@@ -299,7 +269,7 @@ def decode(
     ending = np.zeros(decoder.vocab, bool)
     ending[[e for e in eos if e < decoder.vocab]] = True
     live, active = np.arange(rows), np.ones(rows, bool)
-    cache, logits = decoder.start(prompts, counts, max(map(len, prompts)) + longest - 1)
+    cache, logits = decoder.start(prompts, counts, longest - 1)
     for t in range(longest):
         drawn, logp = draw(logits, torch.from_numpy(uniforms(seeds[live], t)), rule)
         token = drawn.numpy()
