@@ -68,6 +68,8 @@ def _parse_line(line: bytes, file: Path, number: int) -> dict[str, Any] | None:
         row = json.loads(text, parse_constant=_no_constant)
         if "\\u" in text:  # an escape may name half a pair, which no table can store
             json.dumps(row, ensure_ascii=False).encode()
+            if "\\u0000" in text:
+                raise UserError(f"{where}: holds a NUL character (\\u0000), which no table can store; leave it out")
     except UnicodeEncodeError as error:
         raise UserError(f"{where}: holds half of a surrogate pair (\\ud8xx), which is no character; write the character itself") from error
     except (ValueError, RecursionError) as error:  # not JSON, NaN, or a number of thousands of digits

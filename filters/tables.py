@@ -7,6 +7,7 @@ from typing import Any
 
 from data.records import Candidate, Problem, Verdict
 from data.schema import Column, table
+from data.text import storable
 
 VERDICTS = table(
     "verdicts",
@@ -69,7 +70,7 @@ def verdict_row(verdict: Verdict, policy_id: str, *, round: int, stage: str, sha
         "policy_id": policy_id,
         "outcome": verdict.outcome,
         "reward": float(verdict.reward),
-        "reason": verdict.reason,
+        "reason": storable(verdict.reason),
         "verifier": verdict.verifier,
         "ms": float(verdict.ms),
         "isolation": verdict.isolation,
@@ -100,5 +101,5 @@ def decision_row(
         "level": problem.level,
         "rule": rule,
         "kept": kept,
-        "reason": reason,
+        "reason": storable(reason),
     }

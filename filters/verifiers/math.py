@@ -13,6 +13,7 @@ import unicodedata
 from functools import lru_cache
 
 from data.records import Outcome, Problem, Verdict
+from data.text import storable
 from filters.verifiers.base import register_verifier
 from filters.verifiers.extraction import POLICIES, find_answer
 from filters.verifiers.numbers import MAX_LENGTH, Number, Refusal, parse_number
@@ -87,7 +88,8 @@ def _agree(one: str, other: str) -> bool:
 
 
 def judge(reference: str, response: str, extract: str = "strict") -> tuple[Outcome, str]:
-    """(outcome, reason) of one response; pure and total."""
+    """(outcome, reason) of one response; pure and total. A response and what the ledger stored of it are judged alike."""
+    response = storable(response)
     want = _parse(reference)
     numeric = isinstance(want, Number)
     answer, why = find_answer(response, extract, _agree, numeric=numeric)

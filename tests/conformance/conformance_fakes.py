@@ -49,7 +49,9 @@ class FakeEngine:
     `fails(request)` gives a reason for which this request fails. `order` keys the order of completion and nothing else.
     """
 
-    def __init__(self, answer: Answer, *, order: int = 0, fails: Callable[[Request], str] = lambda r: "", images: bool = True, window: int = 4) -> None:
+    def __init__(
+        self, answer: Answer, *, order: int = 0, fails: Callable[[Request], str] = lambda r: "", images: bool = True, window: int = 4
+    ) -> None:
         self.answer, self.order, self.fails, self.window = answer, order, fails, window
         self.capabilities = frozenset({"logprobs", "tokens", "score", "embed", "update"} | ({"images"} if images else set()))
         self.asked: list[Request] = []
@@ -219,11 +221,11 @@ class Variants(BaseStrategy):
         if not mixed:
             return []
         rewrites = yield [
-            RolloutSpec(g.problem, 2, ctx.sampling, stream="rewrite", estimator="reinforce", coef=0.5, prompt=f"rewrite: {g.problem.prompt}", refs=(g.id,))
+            RolloutSpec(g.problem, 2, ctx.sampling, "rewrite", estimator="reinforce", coef=0.5, prompt=f"rewrite: {g.problem.prompt}", refs=(g.id,))
             for g in mixed
         ]
         solvers = [
-            RolloutSpec(Problem(rollout.text, g.problem.reference, g.problem.verifier), 2, ctx.sampling, stream="solve-rewrite", refs=(g.id, rollout.id))
+            RolloutSpec(Problem(rollout.text, g.problem.reference, g.problem.verifier), 2, ctx.sampling, "solve-rewrite", refs=(g.id, rollout.id))
             for g in rewrites
             for rollout in g.rollouts
         ]
@@ -285,4 +287,5 @@ def image_hash(content: bytes) -> str:
 
 def group_facts(group: Group) -> tuple[Any, ...]:
     """What must be equal between two runs of one step."""
-    return (group.id, group.stream, group.estimator, group.coef, [r.id for r in group.rollouts], [r.text for r in group.rollouts], group.rewards.tolist())
+    answers = [(r.id, r.text) for r in group.rollouts]
+    return (group.id, group.stream, group.estimator, group.coef, answers, group.rewards.tolist())

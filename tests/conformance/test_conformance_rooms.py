@@ -13,6 +13,7 @@ from conformance_fakes import AdditionWorld, CountVerifier, FakeEngine, HardCell
 
 from data.ledger import Ledger
 from data.records import PolicyVersion, Problem, Request, Sampling
+from data.text import storable
 from filters.verifiers.base import Verifier, get_verifier, register_verifier, verify_all
 from generators.engines.base import Batched, Engine
 from generators.engines.ledgered import LedgeredEngine
@@ -50,7 +51,7 @@ def fails(request: Request) -> str:
     return "out of memory" if request.seed % 7 == 0 else ""
 
 
-def check_engine(engine: Engine) -> None:
+def check_engine(engine: Engine, weights: str = "nowhere") -> None:
     """Every request answered exactly once; tokens, log-probs and text agree; a failure is an answer."""
     assert isinstance(engine, Engine)
     asked = requests()
@@ -66,7 +67,7 @@ def check_engine(engine: Engine) -> None:
         if a.finish == "error":
             assert len(a.tokens) == 0
         else:
-            assert engine.decode(a.tokens.tolist()) == a.text
+            assert storable(engine.decode(a.tokens.tolist())) == storable(a.text)
             assert (a.logp <= 0).all()
         if request.tokens:
             assert a.prompt_tokens.tolist() == list(request.tokens)
@@ -76,7 +77,7 @@ def check_engine(engine: Engine) -> None:
     assert len(scored["a"]) == 3 and np.isnan(scored["a"][0]) and not np.isnan(scored["a"][1:]).any()
     assert engine.embed(["x", "y z"]).shape[0] == 2
     assert engine.decode(engine.encode("żółw 5")) == "żółw 5"
-    engine.update(PolicyVersion("next", "nowhere"))
+    engine.update(PolicyVersion("next", weights))
 
 
 @pytest.fixture
@@ -127,6 +128,31 @@ def test_replay_conforms_and_repeats_what_was_recorded(ledger: Ledger) -> None:
             recorded[a.key].tokens.tolist(),
         )
         assert np.array_equal(a.logp, recorded[a.key].logp)
+
+
+def test_the_embedded_engine_conforms_alone_and_behind_the_ledger(tmp_path: Path, ledger: Ledger) -> None:
+    import torch
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    from generators.engines.local import LocalEngine
+    from pipelines.tokenizer import train_tokenizer
+
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    tokenizer = train_tokenizer(["question 12", "what is on it?"], 300, 256)
+    tokenizer.save_pretrained(tmp_path / "policy")
+    shape = {"vocab_size": len(tokenizer), "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id, "bos_token_id": None}
+    config = Qwen3Config(**shape, **ends, num_key_value_heads=1, head_dim=8, max_position_embeddings=256)
+    Qwen3ForCausalLM(config).save_pretrained(tmp_path / "policy")
+    engine = LocalEngine(tmp_path / "policy", policy_id="p")
+    assert isinstance(engine, Batched)
+    want = {a.key: a for a in engine.generate(requests())}
+    assert {a.error for a in want.values() if a.finish == "error"} == {"this engine reads no images"}
+    got = {a.key: a for a in LedgeredEngine(engine, ledger).generate(requests())}
+    assert {k: a.tokens.tolist() for k, a in got.items()} == {k: a.tokens.tolist() for k, a in want.items()}
+    check_engine(LedgeredEngine(LocalEngine(tmp_path / "policy", policy_id="p"), ledger), str(tmp_path / "policy"))
+    check_engine(engine, str(tmp_path / "policy"))
 
 
 def test_images_are_part_of_what_is_asked() -> None:

@@ -71,6 +71,7 @@ def test_fields_and_their_other_names(tmp_path: Path) -> None:
         ("a.jsonl", b'{"prompt": "x", "answer": 1e999}', "line 1: field 'answer' must be a finite number"),
         ("a.jsonl", b'{"prompt": "x", "answer": ' + b"9" * 5000 + b"}", "line 1: not JSON"),
         ("a.jsonl", b'{"prompt": "x \\ud800", "answer": 1}', "line 1: holds half of a surrogate pair"),
+        ("a.jsonl", b'{"prompt": "x \\u0000", "answer": 1}', "line 1: holds a NUL character"),
         ("a.jsonl", b"[" * 100_000, "line 1: not JSON"),
         ("a.jsonl", b'{"prompt": "x", "answer": 1, "spec": "strict"}', "line 1: field 'spec' must be an object, got text"),
         ("a.jsonl", b'{"prompt": "x", "answer": 1, "level": "hard"}', "line 1: field 'level' must be a whole number"),

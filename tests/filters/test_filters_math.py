@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.records import Problem
+from data.text import storable
 from filters.verifiers.base import get_verifier, verify_all
 from filters.verifiers.math import judge, reference_kind
 from filters.verifiers.numbers import Number, Refusal, parse_number
@@ -307,3 +308,8 @@ def test_pathological_responses_are_bounded(response: str) -> None:
         start = time.perf_counter()
         assert judge("7", response, extract)[0] != "pass"
         assert time.perf_counter() - start < 2.0
+
+
+@given(st.text(alphabet="#5 6\x00\ud800\\boxed{}", max_size=20))
+def test_a_response_and_what_the_ledger_stored_of_it_are_judged_alike(response: str) -> None:
+    assert judge("5", response) == judge("5", storable(response))

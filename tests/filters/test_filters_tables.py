@@ -24,3 +24,9 @@ def test_rows_fill_exactly_the_columns_of_their_tables() -> None:
 
 def test_times_and_isolation_do_not_count_for_the_digest() -> None:
     assert {c.name for c in VERDICTS.columns if not c.digest} == {"ms", "isolation"}
+
+
+def test_reasons_that_quote_a_model_can_be_stored() -> None:
+    verdict = Verdict("fail", 0.0, "contradictory: 3\x00, \ud800", "math", "r", "p")
+    verdict_row(verdict, "policy", **PLACE)["reason"].encode()
+    assert "\x00" not in decision_row(Problem("q"), "audit", False, verdict.reason, **PLACE)["reason"]
