@@ -6,12 +6,13 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Protocol
 
 from data.errors import SynthError
 from data.records import Completion, Float32, LogProbs, PolicyVersion, Request
+from data.text import storable
 from generators.engines.base import Batched, Capabilities, Engine
 
 
@@ -85,6 +86,12 @@ class _Stream:
         return got, None
 
 
+def as_recorded(completion: Completion) -> Completion:
+    """The completion as the ledger will give it back: a NUL must not be judged one way now and another way after a resume."""
+    text, error = storable(completion.text), storable(completion.error)
+    return completion if (text, error) == (completion.text, completion.error) else replace(completion, text=text, error=error)
+
+
 def _unique(requests: Iterable[Request]) -> Iterator[Request]:
     seen: set[str] = set()
     for r in requests:
@@ -122,7 +129,8 @@ class LedgeredEngine:
             if missing:
                 self.ledger.intend(missing)
                 wanted = {r.key for r in missing}
-                fresh = [c for c in self._generated(engine, batch, done, total, self.counts.tokens - before) if c.key in wanted]
+                made = self._generated(engine, batch, done, total, self.counts.tokens - before)
+                fresh = [as_recorded(c) for c in made if c.key in wanted]
                 self._record(fresh)
                 known.update((c.key, c) for c in fresh)
             self.counts.replayed += len(batch) - len(missing)
@@ -170,7 +178,7 @@ class LedgeredEngine:
                     began = time.perf_counter()
                     arrived, broken = stream.receive(len(pending))
                     self.counts.seconds += time.perf_counter() - began
-                    fresh = [c for c in arrived if c.key in pending]
+                    fresh = [as_recorded(c) for c in arrived if c.key in pending]
                     pending.difference_update(c.key for c in fresh)
                     self._record(fresh)
                     yield from fresh

@@ -97,8 +97,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             speed = compare(engine, model, prompts(options.prompts, low, high), options.samples, options.new, options.reps)
             print(json.dumps({
                 "bench": "engine", "prompts": options.prompts, "prompt_tokens": [low, high], "samples": options.samples, "new": options.new,
-                "engine_tok_s": round(speed["ours"]), "transformers_tok_s": round(speed["theirs"]), "ratio": round(speed["ours"] / speed["theirs"], 2),
-                "threads": options.threads, "clock": "cpu",
+                "engine_tok_s": round(speed["ours"]), "transformers_tok_s": round(speed["theirs"]),
+                "ratio": round(speed["ours"] / speed["theirs"], 2), "threads": options.threads, "clock": "cpu",
             }), flush=True)
     return 0
 

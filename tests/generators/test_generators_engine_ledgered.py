@@ -151,6 +151,18 @@ def test_a_cancelled_request_is_not_recorded():
     assert ledger.durable == {}
 
 
+@pytest.mark.parametrize("make", [FakeEngine, FakeBatched])
+def test_text_is_seen_as_it_will_be_replayed(make, tmp_path, monkeypatch):
+    """A NUL, which the ledger can't store, must not be judged one way now and another way after a resume."""
+    from data.ledger import Ledger
+
+    plain = completion
+    monkeypatch.setitem(globals(), "completion", lambda r, text, *more: plain(r, text + "\x00\ud800", *more))
+    with Ledger.open(tmp_path / "ledger.sqlite") as ledger:
+        first = {c.key: c.text for c in LedgeredEngine(make(), ledger).generate(asked(5))}
+        assert {c.key: c.text for c in LedgeredEngine(make(), ledger).generate(asked(5))} == first
+
+
 def test_equal_requests_are_answered_once():
     for make in (FakeEngine, FakeBatched):
         engine = LedgeredEngine(make(), FakeLedger())

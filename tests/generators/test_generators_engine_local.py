@@ -3,6 +3,8 @@
 import itertools
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import torch
 from data.errors import UserError
 from data.records import Completion, PolicyVersion, Request, Sampling
 from generators.engines.base import Batched, Engine
+from generators.engines.ledgered import LedgeredEngine
 from generators.engines.local import LocalEngine
 
 TEXTS = ["3+4=", "a longer prompt: 12*7 =", "x", "tell me, what is 100-1?", "3-4=", "0123456789"]
@@ -340,3 +343,44 @@ def test_progress_counts_up_to_every_row(qwen3):
     engine = LocalEngine(qwen3, policy_id="p", batch_rows=6, on_progress=lambda *at: seen.append(at))
     tokens = sum(len(c.tokens) for c in engine.generate(asked()))
     assert seen == sorted(seen) and seen[-1] == (18, 18, tokens) and len(seen) >= 3
+
+
+FRESH = """
+import hashlib, sys
+from data.records import Request, Sampling
+from generators.engines.ledgered import LedgeredEngine
+from generators.engines.local import LocalEngine
+noise = [bytes(int(sys.argv[2]) * n) for n in range(50)]  # another layout of memory in each process
+engine = LocalEngine(sys.argv[1], policy_id="p", threads=1)
+requests = [Request("p", Sampling(max_tokens=30), seed=100 * i + j, index=j, prompt="1+" * (i + 1)) for i in range(9) for j in range(7)]
+print(hashlib.sha256(b"".join(c.tokens.tobytes() + c.logp.tobytes() for c in engine.generate(requests))).hexdigest())
+"""
+
+
+@pytest.mark.slow
+def test_fresh_processes_agree_bit_by_bit(qwen3):
+    root = Path(__file__).parents[2]
+    python = [sys.executable, "-c", FRESH, str(qwen3)]
+    runs = [subprocess.run([*python, noise], cwd=root, capture_output=True, text=True, check=True) for noise in ("1", "77", "4099")]
+    assert len({r.stdout for r in runs}) == 1
+
+
+def test_a_killed_shard_resumes_to_the_same_bits(qwen3, tmp_path):
+    from data.ledger import Ledger
+
+    requests = asked(n=5, max_tokens=25)
+
+    def shard(folder: Path, stop_after: int | None = None) -> tuple[list[Completion], int]:
+        folder.mkdir(exist_ok=True)
+        with Ledger.open(folder / "ledger.sqlite") as ledger:
+            engine = LedgeredEngine(LocalEngine(qwen3, policy_id="p", batch_rows=10), ledger)
+            answers = list(itertools.islice(engine.generate(requests), stop_after))
+            return answers, ledger.counts()["attempts"]
+
+    whole, attempts = shard(tmp_path / "whole")
+    assert attempts == len(requests) == len(whole)
+    killed, _ = shard(tmp_path / "killed", stop_after=13)
+    resumed, attempts = shard(tmp_path / "killed")
+    assert len(killed) == 13 and attempts == len(requests)  # nothing was asked twice
+    for a, b in [*zip(whole, resumed), *zip(killed, resumed)]:
+        assert same(a, b), (a, b)
