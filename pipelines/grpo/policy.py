@@ -69,6 +69,8 @@ class Policy:
         if report["missing_keys"]:  # transformers would make them up
             raise UserError(f"{self.path} lacks weights of {type(model).__name__}: {', '.join(sorted(report['missing_keys'])[:3])}")
         self.model: Any = model.eval()  # no dropout: the sampler had none either
+        for parameter in self.model.parameters():  # out of the mapped file: matrix kernels may round by how memory is aligned
+            parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
         self.config: Any = model.config
         for name in SCALED_LOGITS:
             if getattr(self.config, name, None) not in (None, 0, 1, 1.0):
@@ -136,9 +138,21 @@ class Policy:
             )
 
 
+COMPANIONS = (
+    "tokenizer*",
+    "vocab*",
+    "merges.txt",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "*.model",
+    "chat_template*",
+    "*processor_config.json",
+)
+
+
 def _companions(folder: Path) -> dict[str, bytes]:
-    """Tokenizer, chat template and the like, kept in memory: the folder they came from may be swept before the next save."""
-    skip = {"state.json", "config.json", "generation_config.json", "model.safetensors.index.json"}
-    weights = {".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack"}
-    files = sorted(p for p in folder.iterdir() if p.is_file() and p.name not in skip and p.suffix not in weights and not p.name.startswith("."))
-    return {p.name: p.read_bytes() for p in files}
+    """Tokenizer, chat template and the like, kept in memory: the folder they came from may be swept before the next save.
+
+    A model card stays behind: it describes the weights that training is about to change.
+    """
+    return {p.name: p.read_bytes() for pattern in COMPANIONS for p in sorted(folder.glob(pattern)) if p.is_file()}

@@ -241,11 +241,11 @@ class GRPOTrainer:
         if trainer.weights_hash() != state["weights_hash"]:
             raise SynthError(f"the checkpoint {folder} is damaged: its weights do not have the hash that state.json names")
         for name, parameter in trainer.parameters:
-            mine = {key: optimizer[f"{key}.{name}"] for key in ("step", *MOMENTS) if f"{key}.{name}" in optimizer}
+            mine = {key: optimizer[f"{key}.{name}"].clone() for key in ("step", *MOMENTS) if f"{key}.{name}" in optimizer}
             if mine:
                 trainer.optimizer.state[parameter] = mine
         trainer.step_count, trainer.update_count = state["step"], state["updates"]
-        if not config.reference:
+        if config.reference in ("", state["reference"]):
             trainer.reference_path, trainer.reference_hash = state["reference"], state["reference_hash"]
         trainer.extra = state["extra"]
         return trainer

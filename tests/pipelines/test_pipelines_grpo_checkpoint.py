@@ -35,6 +35,7 @@ def policy(tmp_path: Path) -> Path:
     path = tmp_path / "seed"
     Qwen3ForCausalLM(Qwen3Config(**SIZE, max_position_embeddings=64, tie_word_embeddings=True)).save_pretrained(path)
     (path / "tokenizer.json").write_text('{"the": "tokenizer"}')
+    (path / "card.json").write_text('{"pass@1": 0.4}')
     (path / "chat_template.jinja").write_text("{{ messages }}")
     return path
 
@@ -90,6 +91,7 @@ def test_a_checkpoint_is_a_transformers_folder_of_its_own(tmp_path: Path, policy
     trainer.step(batch(0))
     digest = trainer.save(tmp_path / "out", extra={"strategies": {"svs": [1, 2]}})
     assert (tmp_path / "out/tokenizer.json").read_text() == '{"the": "tokenizer"}' and (tmp_path / "out/chat_template.jinja").exists()
+    assert not (tmp_path / "out/card.json").exists()  # it described other weights
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float32)
     assert weights_hash(dict(model.named_parameters())) == digest == trainer.weights_hash()
     assert "synth_packed" not in (tmp_path / "out/config.json").read_text()
@@ -173,7 +175,7 @@ def test_a_reference_that_changed_under_a_run_is_refused(tmp_path: Path, policy:
     trainer.step(batch(0))
     trainer.save(tmp_path / "c")
     trainer.policy.model.save_pretrained(policy)
-    with pytest.raises(SynthError, match="reference .* has changed"):
+    with pytest.raises(SynthError, match=r"reference .* has changed"):
         GRPOTrainer.resume(tmp_path / "c", SETTINGS["kl"]).step(batch(1))
 
 
