@@ -73,7 +73,11 @@ def sample_step(strategies: Sequence[Strategy], contexts: Mapping[str, StepConte
         for player in ready:
             player.advance([step.sampled.get(s.group_id) or _unmade(s) for s in player.waiting or []], main_ids)
     step.main = [step.sampled[s.group_id] for s in main if s.group_id in step.sampled]
-    step.edits = [e for p in players for e in p.edits if e.kind == "add" or e.group_id in step.sampled]
+    edits = [e for p in players for e in p.edits]
+    # Groups join before anything is done to them, whichever strategy is named first; edits of groups outside the step are moot.
+    added = [e for e in edits if e.kind == "add"]
+    present = {g.id for g in step.main} | {e.group_id for e in added}
+    step.edits = added + [e for e in edits if e.kind != "add" and e.group_id in present]
     return step
 
 

@@ -145,7 +145,7 @@ class _Draft:
             seed=self.seed,
             index=self.index,
             finish=self.finish,  # type: ignore[arg-type]
-            text=last.text if last else self.error,
+            text=self.error or (last.text if last else ""),
             version_spans=tuple((policy_id, t.start, t.end) for t in self.turns if t.role == "policy"),
             turns=tuple(self.turns),
             media=tuple((h, 0, prompt_end) for h in spec.problem.media),
