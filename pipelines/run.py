@@ -31,6 +31,9 @@ from pipelines.recipe_file import read_recipe_file, write_recipe_file
 
 PROMPTS = Path(__file__).parent.parent / "generators" / "prompts"
 
+BEGINNINGS = ("recipe.toml", "run.json.tmp", "catalog.", "lake", "ledger.sqlite", "writer.lock")
+"""What a run killed while it was being made may leave."""
+
 Listener = Callable[[str, Mapping[str, Any]], None]
 
 
@@ -45,6 +48,8 @@ class Run:
         self.lake = Lake.open(folder, write=True, create=True)
         try:
             self.ledger = Ledger.open(folder / "ledger.sqlite")
+            if not is_run(folder):
+                _write_run_file(folder, recipe)  # last: a folder that says it is a run has its tables, for readers too
         except BaseException:
             self.lake.close()
             raise
@@ -58,13 +63,12 @@ class Run:
             raise UserError(f"{folder} already holds a run; go on with `synth resume {folder}`, or choose another --out")
         if folder.exists() and not folder.is_dir():
             raise UserError(f"{folder} is a file; --out takes a folder")
-        if folder.is_dir() and any(p.name not in {"recipe.toml", "run.json.tmp"} for p in folder.iterdir()):
+        if folder.is_dir() and any(not p.name.startswith(BEGINNINGS) for p in folder.iterdir()):
             raise UserError(f"{folder} is not empty and is not a run; choose a new folder for --out")
         check_names(recipe)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             write_recipe_file(folder / "recipe.toml", recipe)
-            _write_run_file(folder, recipe)
         except OSError as error:
             raise UserError(f"cannot write to {folder}: {error.strerror}; choose a writable folder with free space for --out") from None
         return cls(folder, recipe, listener=listener)
