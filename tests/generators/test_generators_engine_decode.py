@@ -55,6 +55,7 @@ def test_greedy_takes_the_argmax_with_its_log_prob_at_temperature_1():
     np.testing.assert_allclose(logp, torch.tensor(logits).log_softmax(-1)[1], atol=1e-6)
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-30, 30), min_size=1, max_size=12), st.floats(0, 1, exclude_max=True))
 def test_inverse_cdf_inverts_the_cumulative_sum(logits, u):
     logp = torch.tensor(logits, dtype=torch.float64).log_softmax(-1)
@@ -69,6 +70,7 @@ def test_a_token_of_probability_zero_is_never_drawn():
         assert inverse_cdf(logp, torch.tensor([u], dtype=torch.float64)).tolist() == [1]
 
 
+@settings(deadline=None)
 @given(st.integers(2, 30), st.integers(0, 40), st.floats(0.01, 1), st.integers(0, 1000))
 def test_truncation_keeps_the_smallest_head_that_reaches_top_p(vocab, k, p, seed):
     logp = torch.randn(vocab, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).log_softmax(-1)
@@ -98,6 +100,7 @@ def spell(tokens) -> str:
     return "".join(PIECES[t] for t in tokens if t != 10)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 10), min_size=1, max_size=40), st.lists(st.text("abcd", min_size=1, max_size=4), min_size=1, max_size=3))
 def test_a_stop_string_is_found_at_the_token_that_completes_it(tokens, stops):
     rule = StopStrings(stops, PIECES, [10], spell)

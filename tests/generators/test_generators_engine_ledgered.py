@@ -4,7 +4,7 @@ import threading
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.errors import SynthError, UserError
@@ -112,6 +112,7 @@ def test_the_second_call_generates_nothing(make):
     assert (engine.counts.generated, engine.counts.replayed) == (0, 10)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 14), st.integers(1, 14))
 def test_a_resumed_shard_equals_the_uninterrupted_one(killed_after, n):
     whole = [c.text for c in LedgeredEngine(FakeBatched(), FakeLedger()).generate(asked(n))]
