@@ -7,12 +7,14 @@ do not see each other's POSIX locks, and closing one's file drops the other's.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
 import re
 import tempfile
-from dataclasses import dataclass
+import uuid
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +22,6 @@ import duckdb
 
 from data.disk import sync_file, sync_folder
 from data.errors import SynthError, UserError
-from data.ids import content_hash
 
 LAKE = "lake"  # the name that the catalog is attached under
 META = f"__ducklake_metadata_{LAKE}"  # DuckLake's own name for the database behind it
@@ -38,13 +39,13 @@ class Catalog:
     schema: str = ""
 
     @classmethod
-    def parse(cls, url: str, run_dir: Path) -> Catalog:
+    def parse(cls, url: str) -> Catalog:
         kind, _, rest = url.partition(":")
         if kind == "sqlite" and rest:
-            return cls("sqlite", rest)
+            return cls("sqlite", str(Path(rest).resolve()))
         if kind in ("postgres", "postgresql") and rest:
-            # One database serves many runs: each has a schema of its own.
-            return cls("postgres", url if rest.startswith("//") else rest, "synth_" + content_hash(str(run_dir.resolve()))[:16])
+            # One database serves many runs: each has a schema of its own, named at random because a folder may be made anew.
+            return cls("postgres", url if rest.startswith("//") else rest, "synth_" + uuid.uuid4().hex[:16])
         raise UserError(f"catalog {url!r} is neither sqlite:PATH nor postgres:CONNECTION nor postgresql://USER@HOST/DATABASE")
 
     @classmethod
@@ -54,15 +55,31 @@ class Catalog:
         if elsewhere.is_file():
             return cls(**json.loads(elsewhere.read_text()))
         path = run_dir / SQLITE_FILE
-        return cls("sqlite", str(path)) if path.is_file() else None
+        return cls("sqlite", str(path.resolve())) if path.is_file() else None
+
+    @property
+    def shown(self) -> str:
+        """The target without its password, which is written nowhere (PGPASSWORD or ~/.pgpass give it to later commands)."""
+        if self.kind == "sqlite":
+            return self.target
+        return re.sub(r"(://[^:/@]*):[^@]*@", r"\1@", re.sub(r"\s*password=('[^']*'|\S+)", "", self.target))
+
+    def resume(self, known: Catalog | None, run_dir: Path) -> Catalog:
+        """This catalog, as a user gave it, for a run that may have one already; UserError where that is another."""
+        if known is None:
+            return self
+        if (known.kind, known.shown) != (self.kind, self.shown):
+            raise UserError(
+                f"{run_dir} has its catalog at {known.kind}:{known.shown}, not at {self.kind}:{self.shown}; a run keeps the one it began with"
+            )
+        return replace(self, schema=known.schema)
 
     def remember(self, run_dir: Path) -> None:
         """Writes `catalog.json` where the catalog is not the default one; a password stays out of it."""
         if self.kind == "sqlite" and Path(self.target).resolve() == (run_dir / SQLITE_FILE).resolve():
             return
-        shown = re.sub(r"(://[^:/@]*):[^@]*@", r"\1@", re.sub(r"\s*password=('[^']*'|\S+)", "", self.target))
         path = run_dir / ELSEWHERE_FILE
-        path.write_text(json.dumps({"kind": self.kind, "target": shown, "schema": self.schema}) + "\n")
+        path.write_text(json.dumps({"kind": self.kind, "target": self.shown, "schema": self.schema}) + "\n")
         sync_file(path)
         sync_folder(run_dir)
 
@@ -71,48 +88,62 @@ class Catalog:
         load_extension(con, "sqlite_scanner" if self.kind == "sqlite" else "postgres_scanner")
         load_extension(con, "ducklake")
         # Small inserts would otherwise be kept as text inside the catalog, where a float32 list loses its exact bits.
-        con.execute("SET ducklake_default_data_inlining_row_limit = 0")
+        con.execute("SET GLOBAL ducklake_default_data_inlining_row_limit = 0")
         options: dict[str, Any] = {"DATA_PATH": f"{data_path}/", "OVERRIDE_DATA_PATH": True}
         if self.kind == "sqlite":
+            # Scans by several threads open connections of their own, outside the transaction: they would see newer states.
+            con.execute("SET GLOBAL sqlite_disable_multithreaded_scans = true")
             options["META_BUSY_TIMEOUT"] = BUSY_MS
             if write:
                 options["META_JOURNAL_MODE"] = "WAL"
         else:
             options["META_SCHEMA"] = self.schema
+            if write:
+                con.execute(f"ATTACH IF NOT EXISTS {_literal(self.target)} AS catalog_maker (TYPE postgres)")
+                con.execute(f'CREATE SCHEMA IF NOT EXISTS catalog_maker."{self.schema}"')
+                con.execute("DETACH catalog_maker")
         if not write:
             options["READ_ONLY"] = True
         given = ", ".join(f"{name} {_literal(value)}" for name, value in options.items())
         con.execute(f"ATTACH {_literal(f'ducklake:{self.kind}:{self.target}')} AS {LAKE} ({given})")
         con.execute(f"USE {LAKE}")
 
-    def nobody_reads_the_past(self, con: duckdb.DuckDBPyConnection) -> bool:
-        """Whether every open read transaction began after all that is committed now: then old files may be deleted.
+    def nobody_reads_the_past(self) -> bool:
+        """Whether no open transaction needs a state older than the newest: then files that the newest does not name may go.
 
-        SQLite: a TRUNCATE checkpoint gets through only if no reader needs an older state. PostgreSQL: no other
-        session of this database is inside a transaction (or is one that we may not look at).
+        SQLite: a checkpoint moves the whole WAL into the database only if no reader still needs an older frame.
+        PostgreSQL: no session of this database is inside a transaction (or is one that we may not look at).
+        Asked over a connection of its own, because the lake's would count as a reader.
         """
-        if self.kind == "sqlite":
-            con.execute(f"ATTACH IF NOT EXISTS {_literal(self.target)} AS catalog_check (TYPE sqlite, BUSY_TIMEOUT 0)")
-            row = con.execute("SELECT * FROM sqlite_query('catalog_check', 'PRAGMA wal_checkpoint(TRUNCATE)')").fetchone()
+        with contextlib.closing(connect()) as con:
+            if self.kind == "sqlite":
+                load_extension(con, "sqlite_scanner")
+                con.execute(f"ATTACH {_literal(self.target)} AS asked (TYPE sqlite, BUSY_TIMEOUT 0)")
+                row = con.execute("SELECT * FROM sqlite_query('asked', 'PRAGMA wal_checkpoint(TRUNCATE)')").fetchone()
+                return row is not None and 0 <= int(row[1]) == int(row[2])
+            load_extension(con, "postgres_scanner")
+            con.execute(f"ATTACH {_literal(self.target)} AS asked (TYPE postgres)")
+            busy = (
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() "
+                "AND backend_type = 'client backend' AND (xact_start IS NOT NULL OR state IS NULL)"
+            )
+            row = con.execute(f"SELECT * FROM postgres_query('asked', {_literal(busy)})").fetchone()
             return row is not None and int(row[0]) == 0
-        busy = (
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() "
-            "AND backend_type = 'client backend' AND (xact_start IS NOT NULL OR state IS NULL)"
-        )
-        row = con.execute(f"SELECT * FROM postgres_query('{META}', {_literal(busy)})").fetchone()
-        return row is not None and int(row[0]) == 0
 
 
-def connect() -> duckdb.DuckDBPyConnection:
-    """An in-memory DuckDB that downloads nothing by itself and keeps time in UTC."""
+def connect(threads: int = 4) -> duckdb.DuckDBPyConnection:
+    """An in-memory DuckDB that downloads nothing by itself and keeps time in UTC.
+
+    A commit is dozens of tiny statements, which one thread does in half the time of two: writers take one.
+    """
     config: dict[str, Any] = {
         "autoinstall_known_extensions": "false",
         "autoload_known_extensions": "false",
-        "threads": min(4, os.cpu_count() or 1),
+        "threads": min(threads, os.cpu_count() or 1),
         "temp_directory": str(Path(tempfile.gettempdir()) / f"synth-duckdb-{os.getuid()}"),
     }
     con = duckdb.connect(config=config)
-    con.execute("SET TimeZone = 'UTC'")
+    con.execute("SET GLOBAL TimeZone = 'UTC'")
     return con
 
 

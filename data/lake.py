@@ -9,37 +9,31 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import shutil
-import tempfile
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from threading import RLock
 from typing import Any, TypeVar
 
 import duckdb
 import polars as pl
 import pyarrow as pa
 
-from data.catalog import LAKE, SQLITE_FILE, Catalog, connect
+from data.catalog import LAKE, SQLITE_FILE, Catalog
 from data.digest import Digest, TableDigest, combine, digest_columns, digest_table
-from data.disk import storage_error, sync_files
+from data.disk import storage_error
 from data.errors import SynthError, UserError
 from data.lock import WriterLock
 from data.rows import Rows, to_arrow
 from data.schema import Table, tables
+from data.session import Session, first_line
 from data.tables import SHARDS, STAGES
 from data.text import storable_json, without_nan
 
 T = TypeVar("T")
+Place = tuple[int, str, int]
 
 MERGE_EVERY = 500  # commits after which the writer merges by itself, so that a long stage stays flat
-PATIENCE_S = 60.0  # how long a transaction is begun anew because the catalog was locked
 FINISHED = -1  # the `shard` of a stage's own line
-_LOCKED = ("database is locked", "database table is locked", "could not serialize", "deadlock detected", "conflict")
-_VANISHED = ("no such file", "no files found", "cannot open file", "could not open file")
 
 
 class Lake:
@@ -48,15 +42,19 @@ class Lake:
     def __init__(self, run_dir: Path, catalog: Catalog, lock: WriterLock | None) -> None:
         self.run_dir = run_dir
         self.catalog = catalog
-        self.data_path = run_dir / "lake"
-        self.writable = lock is not None
+        self.data_path = run_dir.resolve() / "lake"
         self._lock = lock
-        self._mutex = RLock()
-        self._copy: tempfile.TemporaryDirectory[str] | None = None
         self._unmerged = 0
-        self._seen: dict[str, set[str]] = {}
-        self._con = connect()
-        self._attach()
+        self._lines: dict[str, set[Place]] = {}  # of shards and stages, as they were at catalog snapshot `_as_of`
+        self._as_of = -1
+        self._session = Session(run_dir, catalog, self.data_path, write=lock is not None)
+        if self.writable:
+            self._make_tables()
+            self.sweep()
+
+    @property
+    def writable(self) -> bool:
+        return self._session.write
 
     @classmethod
     def open(cls, run_dir: Path | str, *, catalog: str | None = None, write: bool = False, create: bool = False) -> Lake:
@@ -77,15 +75,15 @@ class Lake:
         lock = WriterLock(run_dir) if write or create else None
         try:
             known = Catalog.of(run_dir)
-            wanted = Catalog.parse(catalog, run_dir) if catalog else known or Catalog("sqlite", str(run_dir / SQLITE_FILE))
+            wanted = Catalog.parse(catalog).resume(known, run_dir) if catalog else known or Catalog("sqlite", str((run_dir / SQLITE_FILE).resolve()))
             if lock is not None and known is None:
                 wanted.remember(run_dir)
-            lake = cls(run_dir, known or wanted, lock)
+            lake = cls(run_dir, wanted, lock)
         except BaseException as error:
             if lock is not None:
                 lock.release()
             if isinstance(error, (duckdb.Error, OSError)):
-                raise storage_error(error, run_dir) or SynthError(f"the lake in {run_dir} cannot be opened: {_first_line(error)}") from error
+                raise storage_error(error, run_dir) or SynthError(f"the lake in {run_dir} cannot be opened: {first_line(error)}") from error
             raise
         return lake
 
@@ -97,14 +95,9 @@ class Lake:
 
     def close(self) -> None:
         """Releases the lock; harmless twice."""
-        with self._mutex:
-            with contextlib.suppress(duckdb.Error):
-                self._con.close()
-            if self._lock is not None:
-                self._lock.release()
-            if self._copy is not None:
-                self._copy.cleanup()
-            self.writable = False
+        self._session.close()
+        if self._lock is not None:
+            self._lock.release()
 
     # Writing
 
@@ -131,20 +124,21 @@ class Lake:
 
         Called at the end of each round. Readers are not hurt: a file goes only once no open transaction can need it.
         """
-        self._transaction(lambda: self._execute(f"CALL ducklake_merge_adjacent_files('{LAKE}')"), self._tables_here())
-        self._retried(lambda: self._execute(f"CALL ducklake_expire_snapshots('{LAKE}', older_than => now())"))
-        if self._retried(lambda: self.catalog.nobody_reads_the_past(self._con)):
-            self._retried(lambda: self._execute(f"CALL ducklake_cleanup_old_files('{LAKE}', cleanup_all => true)"))
+        self._session.transaction(lambda: self._call("merge_adjacent_files"), self._session.table_names())
+        self._session.retried(lambda: self._call("expire_snapshots", "older_than => now()"))
+        if self._session.retried(self.catalog.nobody_reads_the_past):
+            self._session.retried(lambda: self._call("cleanup_old_files", "cleanup_all => true"))
         self._unmerged = 0
 
     def sweep(self) -> int:
         """Deletes data files that no catalog row names (a crash left them); number of files."""
-        return self._retried(lambda: len(self._execute(f"CALL ducklake_delete_orphaned_files('{LAKE}', cleanup_all => true)").fetchall()))
+        return self._session.retried(lambda: self._call("delete_orphaned_files", "cleanup_all => true"))
 
     # Reading
 
     def has_shard(self, round: int, stage: str, shard: int) -> bool:
-        return self._has_line(self._con.cursor(), SHARDS.name, {"round": round, "stage": stage, "shard": shard})
+        sql = "SELECT count(*) FROM shards WHERE round = ? AND stage = ? AND shard = ?"
+        return bool(self.query(sql, [round, stage, shard]).item())
 
     def shard_lines(self, round: int, stage: str) -> list[dict[str, Any]]:
         """Lines of a stage's committed shards in shard order; `rows` and `info` parsed."""
@@ -160,11 +154,11 @@ class Lake:
         """Rows of one SQL statement over one consistent state; `at_round` shows every table as it was after that round."""
 
         def ask() -> pl.DataFrame:
-            with contextlib.closing(self._cursor(at_round)) as cursor:
+            with self._session.cursor(at_round) as cursor:
                 result = cursor.execute(sql, params or None)
                 return result.pl() if result.description else pl.DataFrame()
 
-        return self._read(ask)
+        return self._session.read(ask)
 
     def known_ids(self, table: str, ids: Iterable[str]) -> set[str]:
         """Those of `ids` that are in the id column (the last of the key) of `table`."""
@@ -173,26 +167,26 @@ class Lake:
             return set()
 
         def ask() -> set[str]:
-            with contextlib.closing(self._cursor(None)) as cursor:
+            with self._session.cursor() as cursor:
                 cursor.register("wanted_ids", pa.table({"id": pa.array(wanted, pa.string())}))
                 sql = f'SELECT id FROM wanted_ids SEMI JOIN {LAKE}.main."{table}" AS t ON id = t."{column}"'
                 return {row[0] for row in cursor.execute(sql).fetchall()}
 
-        return self._read(ask)
+        return self._session.read(ask)
 
     def digest(self, at_round: int | None = None) -> Digest:
         """Order-independent digest of the digest columns of every table, over one consistent state."""
 
         def ask() -> Digest:
-            with contextlib.closing(self._cursor(at_round)) as cursor, _snapshot(cursor):
+            with self._session.cursor(at_round) as cursor, _snapshot(cursor):
                 return combine(dict(self._digests(cursor)))
 
-        return self._read(ask)
+        return self._session.read(ask)
 
     def duplicate_keys(self) -> dict[str, int]:
         """Rows too many under a table's key, for the tables that have any; {} is how it should be."""
         found = {}
-        for name in self._tables_here():
+        for name in self._session.table_names():
             key = ", ".join(f'"{column}"' for column in self._table(name).key)
             extra = self.query(f'SELECT coalesce(sum(n - 1), 0)::BIGINT FROM (SELECT count(*) AS n FROM "{name}" GROUP BY {key})').item()
             if extra:
@@ -201,8 +195,12 @@ class Lake:
 
     # Inside
 
+    def _call(self, function: str, *arguments: str) -> int:
+        """One of DuckLake's maintenance functions; number of files (or snapshots) it tells of."""
+        return len(self._session.execute(f"CALL ducklake_{function}({', '.join([_quoted(LAKE), *arguments])})").fetchall())
+
     def _digests(self, cursor: duckdb.DuckDBPyConnection) -> Iterator[tuple[str, TableDigest]]:
-        for name in self._tables_here():
+        for name in self._session.table_names():
             one = self._table(name)
             columns = ", ".join(f'"{column}"' for column in digest_columns(one))
             yield name, digest_table(one, cursor.execute(f'SELECT {columns} FROM "{name}"').to_arrow_reader(16_384))
@@ -213,45 +211,10 @@ class Lake:
             raise SynthError(f"no table {name!r} is registered; there are {', '.join(known)}")
         return known[name]
 
-    def _tables_here(self) -> list[str]:
-        rows = self._con.cursor().execute("SELECT table_name FROM duckdb_tables() WHERE database_name = ? ORDER BY 1", [LAKE]).fetchall()
-        return [row[0] for row in rows]
-
-    def _cursor(self, at_round: int | None) -> duckdb.DuckDBPyConnection:
-        cursor = self._con.cursor()
-        cursor.execute(f"USE {LAKE}")
-        if at_round is not None:
-            for name in self._tables_here():
-                cursor.execute(f'CREATE OR REPLACE TEMP VIEW "{name}" AS SELECT * FROM {LAKE}.main."{name}" WHERE round <= {int(at_round)}')
-        return cursor
-
-    def _attach(self) -> None:
-        try:
-            self._retried(lambda: self.catalog.attach(self._con, self.data_path.resolve(), write=self.writable))
-        except (duckdb.Error, SynthError) as error:
-            if self.writable or self.catalog.kind != "sqlite" or storage_error(error, self.run_dir) is None:
-                raise
-            self._attach_copy()
-        if self.writable:
-            self._make_tables()
-            self._seen.clear()
-            self.sweep()
-
-    def _attach_copy(self) -> None:
-        """A WAL database cannot be opened in a folder where its index cannot be written; a copy of it can."""
-        self._copy = tempfile.TemporaryDirectory(prefix="synth-lake-")
-        source = Path(self.catalog.target)
-        for suffix in ("", "-wal"):
-            if (part := source.with_name(source.name + suffix)).is_file():
-                shutil.copyfile(part, Path(self._copy.name) / part.name)
-        self._con.close()
-        self._con = connect()
-        Catalog("sqlite", str(Path(self._copy.name) / source.name)).attach(self._con, self.data_path.resolve(), write=False)
-
     def _make_tables(self) -> None:
         here = {
             row[0]: set(row[1])
-            for row in self._execute(
+            for row in self._session.execute(
                 "SELECT table_name, list(column_name) FROM duckdb_columns() WHERE database_name = ? GROUP BY 1", [LAKE]
             ).fetchall()
         }
@@ -260,106 +223,54 @@ class Lake:
             for name, one in tables().items():
                 if name not in here:
                     columns = ", ".join(f'"{c.name}" {c.type}' for c in one.columns)
-                    self._execute(f'CREATE TABLE {LAKE}.main."{name}" ({columns})')
-                    self._execute(f'COMMENT ON TABLE {LAKE}.main."{name}" IS {_quoted(one.doc)}')
+                    self._session.execute(f'CREATE TABLE {LAKE}.main."{name}" ({columns})')
+                    self._session.execute(f'COMMENT ON TABLE {LAKE}.main."{name}" IS {_quoted(one.doc)}')
                 for column in one.columns:
                     if name in here and column.name not in here[name]:
-                        self._execute(f'ALTER TABLE {LAKE}.main."{name}" ADD COLUMN "{column.name}" {column.type}')
+                        self._session.execute(f'ALTER TABLE {LAKE}.main."{name}" ADD COLUMN "{column.name}" {column.type}')
                     if name not in here or column.name not in here[name]:
-                        self._execute(f'COMMENT ON COLUMN {LAKE}.main."{name}"."{column.name}" IS {_quoted(column.doc)}')
+                        self._session.execute(f'COMMENT ON COLUMN {LAKE}.main."{name}"."{column.name}" IS {_quoted(column.doc)}')
 
         if any(name not in here or not set(one.names) <= here[name] for name, one in tables().items()):
-            self._transaction(make, [])
+            self._session.transaction(make, [])
 
     def _append(self, line_table: Table, place: Mapping[str, Any], batches: Mapping[str, pa.Table]) -> bool:
+        where = (place["round"], place["stage"], place["shard"])
+
         def append() -> bool:
-            if self._has_line(self._con, line_table.name, place):
+            if where in self._known_lines()[line_table.name]:
                 return False
             for name, batch in batches.items():
                 if batch.num_rows:
                     columns = ", ".join(f'"{column}"' for column in batch.column_names)
-                    self._con.register("incoming", batch)
-                    self._execute(f'INSERT INTO {LAKE}.main."{name}" ({columns}) SELECT {columns} FROM incoming')
-                    self._con.unregister("incoming")
+                    self._session.con.register("incoming", batch)
+                    self._session.execute(f'INSERT INTO {LAKE}.main."{name}" ({columns}) SELECT {columns} FROM incoming')
+                    self._session.con.unregister("incoming")
             return True
 
-        with self._mutex:
-            written = self._transaction(append, list(batches))
-            self._unmerged += written
+        with self._session.mutex:
+            if not (written := self._session.transaction(append, list(batches))):
+                return False
+            self._lines[line_table.name].add(where)
+            self._as_of += 1  # our commit's own snapshot, unless somebody's came between: then it is not the newest next time
+            self._unmerged += 1
             if self._unmerged >= MERGE_EVERY:
                 self.merge()
         return written
 
-    def _has_line(self, con: duckdb.DuckDBPyConnection, name: str, place: Mapping[str, Any]) -> bool:
-        sql = f'SELECT 1 FROM {LAKE}.main."{name}" WHERE round = ? AND stage = ? AND shard = ? LIMIT 1'
-        return con.execute(sql, [place["round"], place["stage"], place["shard"]]).fetchone() is not None
+    def _known_lines(self) -> dict[str, set[Place]]:
+        """The lines of `shards` and `stages` that this transaction sees.
 
-    def _execute(self, sql: str, params: Sequence[Any] | None = None) -> duckdb.DuckDBPyConnection:
-        return self._con.execute(sql, params)
-
-    def _transaction(self, work: Callable[[], T], written: Iterable[str]) -> T:
-        """`work` in a transaction whose files (in the folders of the tables `written`) are on disk before it commits."""
-        folders = [self.data_path / "main" / name for name in written]
-
-        def attempt() -> T:
-            self._execute("BEGIN")
-            try:
-                result = work()
-                sync_files(self._new_files(folders))
-                self._execute("COMMIT")
-            except BaseException:
-                self._roll_back()
-                raise
-            return result
-
-        return self._retried(attempt)
-
-    def _new_files(self, folders: Iterable[Path]) -> list[str]:
-        """Files that appeared in `folders` since we looked last; the first look counts all as new."""
-        fresh = []
-        for folder in folders:
-            now = {entry.path for entry in os.scandir(folder)} if folder.is_dir() else set()
-            fresh += sorted(now - self._seen.get(str(folder), set()))
-            self._seen[str(folder)] = now
-        return fresh
-
-    def _roll_back(self) -> None:
-        try:
-            self._execute("ROLLBACK")
-        except duckdb.Error:
-            # Nothing to roll back, or a connection that no longer works: a new one always does.
-            with contextlib.suppress(duckdb.Error):
-                self._con.close()
-            self._con = connect()
-            with contextlib.suppress(duckdb.Error):
-                self.catalog.attach(self._con, self.data_path.resolve(), write=self.writable)
-
-    def _retried(self, attempt: Callable[[], T]) -> T:
-        """`attempt` from its beginning for as long as the catalog is locked; other errors in the user's words."""
-        until, pause = time.monotonic() + PATIENCE_S, 0.02
-        while True:
-            try:
-                with self._mutex:
-                    return attempt()
-            except (duckdb.Error, OSError) as error:
-                if any(word in str(error).lower() for word in _LOCKED) and time.monotonic() < until:
-                    time.sleep(pause)
-                    pause = min(1.0, pause * 1.6)
-                    continue
-                raise storage_error(error, self.run_dir) or SynthError(f"the lake in {self.run_dir} failed: {_first_line(error)}") from error
-
-    def _read(self, ask: Callable[[], T]) -> T:
-        """`ask` again where the catalog was locked or a file went between planning and reading; else the user's SQL is at fault."""
-        until, pause = time.monotonic() + PATIENCE_S, 0.01
-        while True:
-            try:
-                return ask()
-            except duckdb.Error as error:
-                if any(word in str(error).lower() for word in _LOCKED + _VANISHED) and time.monotonic() < until:
-                    time.sleep(pause)
-                    pause = min(1.0, pause * 1.6)
-                    continue
-                raise UserError(f"the query failed: {str(error).strip()}") from error
+        Reading them takes longer with every file, so they are kept, and read again only where the catalog's newest snapshot
+        is not the one that our own last commit made (somebody else wrote, or a merge did).
+        """
+        row = self._session.execute(f"SELECT id FROM ducklake_current_snapshot('{LAKE}')").fetchone()
+        newest = int(row[0]) if row else -1
+        if newest != self._as_of:
+            for name in (SHARDS.name, STAGES.name):
+                self._lines[name] = set(self._session.execute(f'SELECT round, stage, shard FROM {LAKE}.main."{name}"').fetchall())
+            self._as_of = newest
+        return self._lines
 
 
 @contextlib.contextmanager
@@ -374,7 +285,3 @@ def _snapshot(cursor: duckdb.DuckDBPyConnection) -> Iterator[None]:
 
 def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -59,9 +59,11 @@ ON CONFLICT (key) DO UPDATE SET attempts = attempts + 1, sent_at = excluded.sent
     problem_id = CASE state WHEN 'done' THEN problem_id ELSE excluded.problem_id END, request = excluded.request
 """
 _RECORD = """
-INSERT INTO requests (key, state, text, finish, error, tokens, logp, prompt_tokens, answered_by, ms, done_at, errors) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)
-ON CONFLICT (key) DO UPDATE SET state = excluded.state, text = excluded.text, finish = excluded.finish, error = excluded.error, tokens = excluded.tokens,
-    logp = excluded.logp, prompt_tokens = excluded.prompt_tokens, answered_by = excluded.answered_by, ms = excluded.ms, done_at = excluded.done_at,
+INSERT INTO requests (key, state, text, finish, error, tokens, logp, prompt_tokens, answered_by, ms, done_at, errors)
+VALUES (?,?,?,?,?,?,?,?,?,?,?,?)
+ON CONFLICT (key) DO UPDATE SET state = excluded.state, text = excluded.text, finish = excluded.finish, error = excluded.error,
+    tokens = excluded.tokens, logp = excluded.logp, prompt_tokens = excluded.prompt_tokens, answered_by = excluded.answered_by,
+    ms = excluded.ms, done_at = excluded.done_at,
     errors = errors + excluded.errors
 """
 _ANSWER = "key, text, tokens, logp, prompt_tokens, finish, answered_by, error, ms"
