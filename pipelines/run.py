@@ -136,6 +136,7 @@ class Run:
             policy = self.policy()
             engine = open_engine(part.kind, path=policy.path, policy_id=policy.id, threads=self.threads, batch_rows=part.batch_rows, model=self.model)
             self._engine = LedgeredEngine(engine, self.ledger)
+            self._engine.on_progress = lambda done, total, tokens: self.emit("generating", done=done, total=total, tokens=tokens)
         return self._engine
 
     def use_policy(self, policy: PolicyVersion) -> None:

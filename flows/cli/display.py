@@ -74,6 +74,8 @@ class _Live(_Plain):
         if kind in ("stage_done", "stage_reused", "stage_started", "interrupted") and self.task is not None:
             self.bars.remove_task(self.task)
             self.task = None
+        if kind == "generating" and self.task is not None:
+            self.bars.update(self.task, note=f"{data['done']:,}/{data['total']:,} answers, {data['tokens']:,} tokens")
         if kind == "stage_started":
             self.task = self.bars.add_task(data["stage"], total=None, note=data.get("title", ""))
         super().__call__(kind, data)
@@ -128,6 +130,8 @@ def _describe(stage: str, s: Mapping[str, Any]) -> str:
     if stage == "train":
         if s.get("skipped"):
             return str(s["skipped"])
+        if not s["groups"]:
+            return f"{s['steps']} steps, but no group had both right and wrong answers: no gradient"
         return f"{s['steps']} steps, {s['groups']} groups, reward {_number(s['reward_first'])} → {_number(s['reward_last'])}"
     if stage == "evaluate":
         gain = f", gain {100 * s['gain']:+.1f} points [{100 * s['gain_low']:+.1f}, {100 * s['gain_high']:+.1f}]" if "gain" in s else ""

@@ -22,10 +22,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
+    from data.errors import UserError
     from pipelines.run import read_lake
 
     with read_lake(args.dir) as lake:
-        rows = lake.query(args.sql, at_round=args.at_round)
+        try:
+            rows = lake.query(args.sql, at_round=args.at_round)
+        except UserError as error:  # DuckDB's text without the quoted line: one sentence
+            raise UserError(" ".join(str(error).partition("\n\nLINE ")[0].split())) from None
     if args.format == "csv":
         import csv
 

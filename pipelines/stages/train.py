@@ -47,7 +47,7 @@ def train_stage(run: Run, round: int) -> Summary:
     for step in range(done + 1, part.steps + 1):
         cursor = _step(run, round, step, cursor, problems, trainer)
     rewards = run.lake.query("SELECT step, reward_mean, groups FROM train_steps WHERE round = ? ORDER BY step", (round,))
-    trained = [r for r in rewards["reward_mean"].to_list() if r is not None]
+    trained = [reward for _, reward, groups in rewards.iter_rows() if groups]
     return {
         "steps": rewards.height,
         "problems": len(ids),
@@ -211,9 +211,9 @@ def _tables(run: Run, round: int, step: int, sampled: _Sampled, row: dict[str, A
 
 def _prune(run: Run, round: int, step: int) -> None:
     """Older checkpoints go; the last of every round stays (its policy can be evaluated, exported, compared)."""
-    if step > KEEP_CHECKPOINTS:
-        shutil.rmtree(run.dir / "policies" / f"r{round}-s{step - KEEP_CHECKPOINTS:04d}", ignore_errors=True)
-    if step == 1 and round > 1:
-        for folder in (run.dir / "policies").glob(f"r{round - 1}-s*"):
-            if folder.name != f"r{round - 1}-s{run.recipe.train.steps:04d}":
-                shutil.rmtree(folder, ignore_errors=True)
+    last = run.recipe.train.steps
+    for folder in (run.dir / "policies").glob("r*-s*"):
+        of_round, of_step = (int(part[1:]) for part in folder.name.split("-"))
+        stale = of_step <= step - KEEP_CHECKPOINTS if of_round == round else of_round < round and of_step != last
+        if stale:
+            shutil.rmtree(folder, ignore_errors=True)
