@@ -109,14 +109,14 @@ class Lake:
         place = {"round": round, "stage": stage, "shard": shard}
         batches = {name: to_arrow(self._table(name), rows, place) for name, rows in tables.items()}
         counts = {name: batch.num_rows for name, batch in sorted(batches.items()) if batch.num_rows}
-        line = {"rows": storable_json(counts), "info": storable_json(without_nan(info or {})), "at": datetime.now(UTC)}
+        line = {"rows": storable_json(counts), "info": storable_json(without_nan(info or {})), "committed_at": datetime.now(UTC)}
         batches[SHARDS.name] = to_arrow(SHARDS, [line], place)
         return self._append(SHARDS, place, batches)
 
     def finish_stage(self, round: int, stage: str, info: Mapping[str, Any], seconds: float) -> bool:
         """Writes the line that follows the last shard; False if it is there."""
         place = {"round": round, "stage": stage, "shard": FINISHED}
-        line = {"info": storable_json(without_nan(info)), "seconds": seconds, "at": datetime.now(UTC)}
+        line = {"info": storable_json(without_nan(info)), "seconds": seconds, "finished_at": datetime.now(UTC)}
         return self._append(STAGES, place, {STAGES.name: to_arrow(STAGES, [line], place)})
 
     def merge(self) -> None:

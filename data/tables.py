@@ -127,7 +127,7 @@ SHARDS = table(
     "One line per committed shard, in the same transaction as its rows.",
     Column("rows", "VARCHAR", "JSON: rows that the shard wrote, per table."),
     Column("info", "VARCHAR", "JSON: what the stage wants to know on resume, e.g. the checkpoint.", digest=False),
-    Column("at", "TIMESTAMPTZ", "When it was committed (UTC).", digest=False),
+    Column("committed_at", "TIMESTAMPTZ", "When it was committed (UTC).", digest=False),
     key=("round", "stage", "shard"),
 )
 STAGES = table(
@@ -135,7 +135,7 @@ STAGES = table(
     "One line per finished stage, after its last shard; `shard` is -1.",
     Column("info", "VARCHAR", "JSON: the stage's own summary.", digest=False),
     Column("seconds", "DOUBLE", "Wall-clock seconds.", digest=False),
-    Column("at", "TIMESTAMPTZ", "When it finished (UTC).", digest=False),
+    Column("finished_at", "TIMESTAMPTZ", "When it finished (UTC).", digest=False),
     key=("round", "stage"),
 )
 POLICIES = table(

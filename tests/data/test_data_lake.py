@@ -189,6 +189,7 @@ def test_a_frame_can_be_committed(lake: Lake) -> None:
     assert lake.query("SELECT policy_id, stage FROM policies").rows() == [("a", "train")]
 
 
+@pytest.mark.slow
 def test_three_hundred_commits_stay_flat(tmp_path: Path) -> None:
     from tests.benchmarks.bench_lake import measure
 
