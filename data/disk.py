@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -37,13 +38,22 @@ def storage_error(error: BaseException, where: Path) -> UserError | None:
     """The user's sentence for a full disk or a folder that cannot be written, None for any other error."""
     code = getattr(error, "errno", None)
     text = str(error).lower()
-    if code in (errno.ENOSPC, errno.EDQUOT) or any(word in text for word in _FULL):
+    # SQLite says no more than "disk I/O error" where it cannot grow the index of its WAL.
+    full = "disk i/o error" in text and _free(where) < 1 << 20
+    if full or code in (errno.ENOSPC, errno.EDQUOT) or any(word in text for word in _FULL):
         return UserError(f"disk full: nothing more can be written to {where}; free some space and resume (what was committed is safe)")
     if code in (errno.EROFS, errno.EACCES, errno.EPERM) or any(word in text for word in _READ_ONLY):
         return UserError(
             f"{where} cannot be written: it is read-only or somebody else's; choose another folder with --out, or change its permissions"
         )
     return None
+
+
+def _free(where: Path) -> int:
+    try:
+        return shutil.disk_usage(where).free
+    except OSError:
+        return 1 << 62
 
 
 def _sync(path: str | Path, flags: int) -> None:

@@ -23,7 +23,7 @@ from data.digest import Digest, TableDigest, combine, digest_columns, digest_tab
 from data.disk import storage_error
 from data.errors import SynthError, UserError
 from data.lock import WriterLock
-from data.rows import Rows, to_arrow
+from data.rows import Rows, to_arrow, to_frame
 from data.schema import Table, tables
 from data.session import Session, first_line
 from data.tables import SHARDS, STAGES
@@ -155,8 +155,7 @@ class Lake:
 
         def ask() -> pl.DataFrame:
             with self._session.cursor(at_round) as cursor:
-                result = cursor.execute(sql, params or None)
-                return result.pl() if result.description else pl.DataFrame()
+                return to_frame(cursor, sql, params)
 
         return self._session.read(ask)
 

@@ -1,10 +1,11 @@
-"""Rows of any kind into the Arrow table that a schema asks for: checked names, exact types, storable text."""
+"""Rows of any kind into the Arrow table that a schema asks for (checked names, exact types, storable text), and answers into Polars."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
+import duckdb
 import numpy as np
 import polars as pl
 import pyarrow as pa
@@ -35,6 +36,25 @@ def to_arrow(table: Table, rows: Rows, place: Mapping[str, Any]) -> pa.Table:
     if unknown:
         raise ValueError(f"table {table.name} has no column {', '.join(unknown)}; it has {', '.join(table.names)}")
     return pa.table(columns, schema=schema)
+
+
+def to_frame(cursor: duckdb.DuckDBPyConnection, sql: str, params: Sequence[Any] | Mapping[str, Any] = ()) -> pl.DataFrame:
+    """What a statement answers; empty where it answers nothing.
+
+    Polars has no intervals: they become text. Sums of integers, 128 bits wide in DuckDB, become 64-bit integers where they fit.
+    """
+    given = {k: _storable(v) for k, v in params.items()} if isinstance(params, Mapping) else [_storable(v) for v in params]
+    result = cursor.execute(sql, given or None)
+    if not result.description:
+        return pl.DataFrame()
+    intervals = [name for name, kind, *_ in result.description if str(kind) == "INTERVAL"]
+    if intervals:
+        texts = ", ".join(f'"{name}"::VARCHAR AS "{name}"' for name in intervals)
+        result = cursor.execute(f"SELECT * REPLACE ({texts}) FROM ({sql.strip().rstrip(';')})", given or None)
+    frame = result.pl()
+    wide = [name for name, kind in frame.schema.items() if kind == pl.Int128 or (isinstance(kind, pl.Decimal) and kind.scale == 0)]
+    narrow = frame.select(pl.col(wide).cast(pl.Int64, strict=False))
+    return frame.with_columns(narrow[name] for name in wide if narrow[name].null_count() == frame[name].null_count())
 
 
 def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:

@@ -126,7 +126,7 @@ class Session:
             self._attach_copy()
 
     def _attach_copy(self) -> None:
-        """A WAL database cannot be opened in a folder where its index cannot be written; a copy of it can."""
+        """A WAL database cannot be opened where its index cannot be written (read-only folder, full disk); a copy of it can."""
         self._copy = tempfile.TemporaryDirectory(prefix="synth-lake-")
         source = Path(self.catalog.target)
         for suffix in ("", "-wal"):

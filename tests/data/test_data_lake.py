@@ -82,6 +82,16 @@ def test_queries_take_parameters_and_sql_errors_are_the_users(lake: Lake) -> Non
         lake.query("SELECT promt FROM problems")
 
 
+def test_answers_of_any_type_come_back(lake: Lake) -> None:
+    commit(lake, 0, 0)
+    huge = 2**127 - 1
+    sql = f"SELECT sum(round + 7) AS n, max(committed_at) - min(committed_at) AS d, max(committed_at) AS t, {huge} AS h FROM shards;"
+    row = lake.query(sql).to_dicts()[0]
+    assert row["n"] == 7 and isinstance(row["n"], int) and row["d"] == "00:00:00" and row["t"].utcoffset().total_seconds() == 0
+    assert lake.query("SELECT ? AS x", ["a\x00b"]).item() == "a\ufffdb"
+    assert lake.query("SELECT 1 WHERE false").is_empty()
+
+
 def test_known_ids(lake: Lake) -> None:
     commit(lake, 0, 0)
     known = [row["problem_id"] for row in problems(0)]

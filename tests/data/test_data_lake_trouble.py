@@ -10,12 +10,13 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from data.errors import SynthError, UserError
 from data.lake import Lake
 from data.ledger import Ledger
-from data.records import Problem
+from data.records import Completion, Problem
 from data.tables import problem_row
 
 Child = Callable[..., subprocess.Popen[str]]
@@ -23,7 +24,7 @@ Child = Callable[..., subprocess.Popen[str]]
 WRITE = """
 import sys
 from data.lake import Lake
-from data.records import Problem
+from data.records import Completion, Problem
 from data.tables import problem_row
 import data.lake
 data.lake.MERGE_EVERY = 6
@@ -39,6 +40,11 @@ for shard in range(10_000):
 def commit(lake: Lake, shard: int, n: int = 3, size: int = 10) -> bool:
     rows = [problem_row(Problem(f"{shard} {i} {random.randbytes(size).hex()}"), 0) for i in range(n)]
     return lake.commit(0, "probe", shard, {"problems": rows})
+
+
+def answer(i: int) -> Completion:
+    none = np.zeros(0, np.int32)
+    return Completion(str(i), "x" * 30_000, none, none.astype(np.float32), none, "stop", "p")
 
 
 def mounted(*arguments: str) -> bool:
@@ -125,7 +131,7 @@ def test_a_full_disk_stops_cleanly_and_the_lake_goes_on_afterwards(small_disk: P
     run = small_disk / "run"
     ballast = small_disk / "ballast"
     committed = 0
-    with Lake.open(run, create=True) as lake, Ledger.open(run / "ledger.sqlite"):
+    with Lake.open(run, create=True) as lake, Ledger.open(run / "ledger.sqlite") as ledger:
         ballast.write_bytes(bytes(4 << 20))
         with pytest.raises(UserError, match="disk full"):
             while True:
@@ -135,6 +141,9 @@ def test_a_full_disk_stops_cleanly_and_the_lake_goes_on_afterwards(small_disk: P
         assert len(lake.shard_lines(0, "probe")) == committed  # still readable
         with pytest.raises(UserError, match="disk full"):
             commit(lake, committed, n=2000, size=500)
+        with pytest.raises(UserError, match="disk full"):
+            ledger.record([answer(i) for i in range(400)])
+        assert len(ledger.lookup([str(i) for i in range(400)])) in (0, 256)  # whole transactions only
     with Lake.open(run) as lake:
         expected = lake.digest()
         assert expected.tables["problems"].rows == 200 * committed
@@ -143,6 +152,9 @@ def test_a_full_disk_stops_cleanly_and_the_lake_goes_on_afterwards(small_disk: P
         assert lake.digest() == expected
         assert commit(lake, committed, n=200, size=500)
         assert lake.duplicate_keys() == {}
+    with Ledger.open(run / "ledger.sqlite") as ledger:
+        ledger.record([answer(0)])
+        assert ledger.lookup(["0"])["0"].text == answer(0).text
 
 
 def test_a_read_only_folder_can_be_read_and_not_written(tmp_path: Path) -> None:
