@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import sqlite3
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -239,18 +241,23 @@ def _connect_to_write(path: Path) -> sqlite3.Connection:
 
 
 def _connect_to_read(path: Path) -> sqlite3.Connection:
-    # In a folder that is read-only for us too, WAL's index cannot be made: the file is then read as it stands.
-    for mode in ("mode=ro", "immutable=1"):
-        con = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, timeout=PATIENCE_S, check_same_thread=False, isolation_level=None)
-        try:
-            con.execute("SELECT 1 FROM requests LIMIT 1")
-        except sqlite3.OperationalError as error:
-            con.close()
-            if mode == "immutable=1" or "unable to open" not in str(error):
-                raise
-        else:
-            break
-    return con
+    """Read-only; where the index of the WAL cannot be made (read-only folder, full disk), an in-memory copy of file and WAL."""
+    try:
+        con = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=PATIENCE_S, check_same_thread=False, isolation_level=None)
+        con.execute("SELECT 1 FROM requests LIMIT 1")
+        return con
+    except sqlite3.OperationalError as error:
+        if not any(word in str(error) for word in ("unable to open", "disk I/O error", "readonly")):
+            raise
+    with tempfile.TemporaryDirectory(prefix="synth-ledger-") as folder:
+        for part in (path, path.with_name(path.name + "-wal")):
+            if part.is_file():
+                shutil.copyfile(part, Path(folder) / part.name)
+        memory = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
+        with contextlib.closing(sqlite3.connect(Path(folder) / path.name)) as copy:
+            copy.backup(memory)
+        memory.execute("PRAGMA query_only = ON")
+        return memory
 
 
 def request_json(request: Request) -> str:
