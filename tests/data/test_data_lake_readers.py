@@ -27,7 +27,7 @@ while True:
     if asked % 7 == 0:
         lake.close()
         lake = Lake.open(run_dir, catalog=catalog)
-    if last >= 40:
+    if last >= 24:
         break
 print(json.dumps({"asked": asked, "torn": torn}), flush=True)
 """
@@ -58,9 +58,9 @@ def test_a_reader_sees_whole_shards_only_and_never_errs(run: Path, catalog: str 
     with Lake.open(run, catalog=catalog, write=True) as lake:
         reader = child(LOOP, str(run), catalog or "")
         assert line(reader) == "ready"
-        for shard in range(40):
+        for shard in range(24):
             commit(lake, shard)
-            if shard % 8 == 7:
+            if shard % 6 == 5:
                 lake.merge()
         found = json.loads(line(reader))
     assert found["torn"] == 0 and found["asked"] >= 3 and reader.wait() == 0

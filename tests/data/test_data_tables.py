@@ -98,7 +98,7 @@ def test_rows_fit_the_registered_columns(problems: list[Problem]) -> None:
     assert [problem_from_row(row) for row in table.to_pylist()] == problems
 
 
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(problems=st.lists(PROBLEM, min_size=1, max_size=20), sampled=st.lists(trajectories(), min_size=1, max_size=20))
 def test_records_come_back_from_the_lake_bit_for_bit(lake: Lake, problems: list[Problem], sampled: list[Trajectory]) -> None:
     round = 1 + (lake.query("SELECT max(round) FROM shards").item() or 0)
