@@ -35,7 +35,7 @@ Progress = Callable[[int, int, float, str], None]
 
 @dataclass(frozen=True)
 class Plan:
-    """What a shipped policy is made from. Sizes in tokens, parameters follow from the shape; the rate is AdamW's and, rescaled, Muon's."""
+    """What a shipped policy is made from. Sizes in tokens, parameters follow from the shape; the rate is AdamW's."""
 
     world: str
     vocabulary: int = 768
@@ -46,13 +46,14 @@ class Plan:
     kv_heads: int = 2
     head_dim: int = 32
     mlp: int = 384
-    steps: int = 1000
+    steps: int = 1600
+    decay_steps: int = 2000  # the cosine's length; stopping before its end leaves the policy easier to move
     batch_tokens: int = 4096
-    learning_rate: float = 3e-3
+    learning_rate: float = 2e-3
     warmup: int = 100
     weight_decay: float = 0.05
     prompt_weight: float = 0.1  # of a prompt token's loss beside a response token's
-    evaluate_every: int = 100
+    evaluate_every: int = 200
     card_problems: int = 1300
     card_samples: int = 8
 
@@ -213,41 +214,39 @@ def loss_of(model: Qwen3ForCausalLM, batch: list[Encoded], prompt_weight: float)
 
 
 def learning_rate(step: int, plan: Plan) -> float:
-    """Linear warm-up, then a cosine to a tenth; step counts from 0."""
+    """Linear warm-up, then a cosine that would reach a tenth at `decay_steps`; step counts from 0."""
     if step < plan.warmup:
         return plan.learning_rate * (step + 1) / plan.warmup
-    along = (step - plan.warmup) / max(1, plan.steps - plan.warmup)
+    along = (step - plan.warmup) / max(1, plan.decay_steps - plan.warmup)
     return plan.learning_rate * (0.1 + 0.45 * (1 + math.cos(math.pi * min(1.0, along))))
 
 
-def _optimizers(model: Qwen3ForCausalLM, plan: Plan) -> tuple[torch.optim.Optimizer, ...]:
-    """Muon for the matrices of the layers, AdamW for the embedding and the gains.
+def _optimizer(model: Qwen3ForCausalLM, plan: Plan) -> torch.optim.Optimizer:
+    """AdamW, the optimizer that reinforcement learning goes on with.
 
-    Muon's updates are scaled to AdamW's root mean square, so that one rate serves both (Liu et al., "Muon is scalable for LLM training",
-    arXiv 2502.16982, section 2.2); it needs about half of AdamW's steps here, which is minutes on two cores.
+    Muon reaches the same held-out pass@1 in 0.6 of the steps, but from its weights AdamW's GRPO steps lose ground first:
+    after 24 to 30 steps the gain was below 2 points, against 4 to 6 from AdamW's own.
     """
-    embedding = {id(p) for p in model.get_input_embeddings().parameters()}
-    matrices = [p for p in model.parameters() if p.ndim == 2 and id(p) not in embedding]
-    others = [p for p in model.parameters() if p.ndim != 2 or id(p) in embedding]
-    muon = torch.optim.Muon(matrices, weight_decay=plan.weight_decay, adjust_lr_fn="match_rms_adamw")
-    return muon, torch.optim.AdamW(others, betas=(0.9, 0.95), weight_decay=0.0)
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    plain = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": plan.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, betas=(0.9, 0.95))
 
 
 def _train(
     model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, world: World, plan: Plan, seed: int, out: Path, progress: Progress | None
 ) -> None:
-    optimizers = _optimizers(model, plan)
+    optimizer = _optimizer(model, plan)
     note, mean = "", math.nan
     model.train()
     for step, batch in enumerate(islice(batches(world, tokenizer, plan, seed), plan.steps)):
-        for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+        for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, plan)
         loss = loss_of(model, batch, plan.prompt_weight)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad()
+        optimizer.step()
+        optimizer.zero_grad()
         mean = loss.item() if math.isnan(mean) else 0.98 * mean + 0.02 * loss.item()
         done = step + 1
         if done % plan.evaluate_every == 0 and done < plan.steps:

@@ -28,6 +28,7 @@ TINY = Plan(
     head_dim=16,
     mlp=48,
     steps=6,
+    decay_steps=6,
     batch_tokens=512,
     warmup=2,
     card_problems=65,
@@ -82,7 +83,7 @@ def test_learning_rate_warms_up_and_decays() -> None:
     rates = [learning_rate(step, TINY) for step in range(TINY.steps)]
     assert rates[0] == TINY.learning_rate / 2 and max(rates) == TINY.learning_rate == rates[1]
     assert rates[1:] == sorted(rates[1:], reverse=True)
-    assert learning_rate(TINY.steps, TINY) == pytest.approx(TINY.learning_rate / 10)
+    assert learning_rate(TINY.decay_steps, TINY) == pytest.approx(TINY.learning_rate / 10)
 
 
 def test_a_build_repeats_bit_by_bit(built: Path, tmp_path: Path) -> None:
