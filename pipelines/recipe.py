@@ -115,7 +115,7 @@ class TrainPart(Part):
     learning_rate: Annotated[float, Field(gt=0, lt=1)] = 5e-5
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
-    micro_tokens: Positive = 16384
+    micro_tokens: Positive = 4096
     control: Literal["none", "shuffled_rewards"] = "none"
     """`shuffled_rewards` permutes rewards within every group: the control experiment that must not learn."""
 

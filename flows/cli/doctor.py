@@ -52,20 +52,28 @@ def _torch() -> Found:
 
 
 def _local() -> Found:
+    import time
+
     from data.records import Request, Sampling
     from generators.engines.registry import open_engine
+    from generators.worlds.registry import get_world
     from pipelines.policies import policy_folder
 
+    world = get_world("arithmetic")
+    problem = world.make(world.families()[0], 1, 0, seed=0, split="heldout")
     engine = open_engine("local", path=str(policy_folder("arithmetic")), policy_id="doctor", threads=1)
     try:
-        prompt = "Tom has 3 apples and buys 4 more. How many apples does Tom have now?"
-        request = Request("doctor", Sampling(temperature=0.0, max_tokens=32), 0, messages=({"role": "user", "content": prompt},))
-        (answer,) = list(engine.generate([request]))
+        messages = ({"role": "user", "content": problem.prompt},)
+        requests = [Request("doctor", Sampling(max_tokens=32), seed, messages=messages) for seed in range(64)]
+        began = time.perf_counter()
+        answers = list(engine.generate(requests))
+        seconds = time.perf_counter() - began
     finally:
         engine.close()
-    if answer.finish == "error":
-        return False, answer.error
-    return True, f"embedded engine with policy arithmetic: 3 apples and 4 more?{answer.text}"
+    broken = [a.error for a in answers if a.finish == "error"]
+    if broken or len(answers) != len(requests):
+        return False, broken[0] if broken else f"{len(answers)} answers to {len(requests)} requests"
+    return True, f"embedded engine, policy arithmetic, 1 thread: {sum(len(a.tokens) for a in answers) / seconds:,.0f} tokens/s"
 
 
 def _vllm() -> Found:

@@ -247,3 +247,30 @@ def test_gsm8k_goes_through(tmp_path):
     counts = synth("query", folder, "SELECT split, count(*) FROM problems GROUP BY split ORDER BY split", "--format", "csv").stdout.split()
     assert counts[1] == "heldout,32"
     assert counts[2].startswith("train,74")
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A folder on a disk of three megabytes that can be made larger or read-only; needs root."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)], capture_output=True)
+    if made.returncode:
+        pytest.skip("cannot mount a small disk here")
+    yield folder, lambda option: subprocess.run(["mount", "-o", f"remount,{option}", str(folder)], check=True)
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_and_a_read_only_folder_lose_nothing(small_disk):
+    disk, remount = small_disk
+    folder = disk / "run"
+    overrides = sets(*TINY, "problems.per_cell=10", "evaluate.problems=400", "evaluate.n=4")
+    _one_sentence(synth("run", *overrides, "--out", folder), "disk full")
+    assert synth("digest", folder).returncode == 0
+    remount("ro")
+    _one_sentence(synth("run", *overrides, "--out", disk / "other"), "read-only|Read-only")
+    _one_sentence(synth("resume", folder), "read-only|Read-only")
+    assert synth("query", folder, "SELECT count(*) FROM shards").returncode == 0
+    remount("rw")
+    remount("size=100m")
+    assert synth("resume", folder, "--quiet").returncode == 0
