@@ -24,7 +24,7 @@ RUNS = table(
     Column("seed", "BIGINT", "Run seed that every random number is keyed with."),
     Column("versions", "VARCHAR", "JSON: versions of synth, Python and the libraries that compute.", digest=False),
     Column("host", "VARCHAR", "JSON: processor, threads, accelerator.", digest=False),
-    Column("at", "TIMESTAMPTZ", "When it started (UTC).", digest=False),
+    Column("started_at", "TIMESTAMPTZ", "When it started (UTC).", digest=False),
     key=("run_id", "attempt"),
 )
 PROBLEMS = table(

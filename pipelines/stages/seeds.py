@@ -60,7 +60,7 @@ def run_row(run: Run) -> dict[str, Any]:
         "seed": run.recipe.seed,
         "versions": canonical_json({**begun["versions"], "python": begun["python"]}),
         "host": canonical_json({"machine": begun["machine"], "cores": begun["cores"], "threads": run.threads}),
-        "at": datetime.now(UTC),
+        "started_at": datetime.now(UTC),
     }
 
 

@@ -217,7 +217,7 @@ def test_a_users_own_data_file_is_named_when_it_hides_ours(tmp_path):
     (tmp_path / "data.py").write_text("mine = 1\n")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
     for code in ("import synth", "from flows.cli.main import main; raise SystemExit(main(['--version']))"):
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=tmp_path)
         assert done.returncode != 0
         assert "data.py hides it; rename that file" in done.stderr
 
