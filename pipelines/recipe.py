@@ -97,7 +97,7 @@ class StrategyPart(BaseModel):
 
 
 class SelectPart(Part):
-    problems: Positive = 768
+    problems: Positive = 1024
     """At most this many problems go into a round's training."""
 
 
@@ -106,14 +106,16 @@ class TrainPart(Part):
     """A named combination of objective parts: grpo, dapo, dr_grpo."""
     objective: dict[str, Any] = {}
     """Overrides of the preset, key by key."""
-    steps: Positive = 14
+    steps: Positive = 20
     """Optimizer steps per round; each is one shard."""
-    prompts_per_step: Positive = 48
+    prompts_per_step: Positive = 56
     group_size: Annotated[int, Field(ge=2, le=4096)] = 8
     generation_batches: Positive = 2
     """Dynamic sampling: prompts are drawn up to this many times to replace groups without variance."""
-    learning_rate: Annotated[float, Field(gt=0, lt=1)] = 5e-5
+    learning_rate: Annotated[float, Field(gt=0, lt=1)] = 1.5e-4
     warmup_steps: Annotated[int, Field(ge=0)] = 0
+    final_rate: Share = 0.1
+    """The learning rate falls linearly over all rounds' steps to this share of itself; 1 = it stays."""
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     micro_tokens: Positive = 4096
     control: Literal["none", "shuffled_rewards"] = "none"

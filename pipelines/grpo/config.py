@@ -16,6 +16,7 @@ class GRPOConfig:
 
     `overrides` change the preset key by key. `temperature` 0 = each rollout's own sampling temperature. `micro_tokens`: forwarded
     tokens per micro-batch. `minibatches`: optimizer updates per step (above 1, old log-probs are computed first).
+    `decay_steps`: the rate falls linearly to `final_share` of itself over so many steps (0 = stays).
     `reference`: folder of the KL reference, "" = the weights the trainer started from. `threads` 0 = leave torch's.
     """
 
@@ -23,6 +24,8 @@ class GRPOConfig:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     learning_rate: float = 5e-5
     warmup_steps: int = 0
+    decay_steps: int = 0
+    final_share: float = 0.1
     weight_decay: float = 0.0
     betas: tuple[float, float] = (0.9, 0.95)
     adam_eps: float = 1e-8
@@ -36,9 +39,9 @@ class GRPOConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "betas", tuple(self.betas))
-        for key, low in (("learning_rate", 0), ("warmup_steps", 0), ("weight_decay", 0), ("temperature", 0), ("threads", 0)):
-            if not low <= getattr(self, key) < float("inf"):
-                raise UserError(f"grpo.{key} must be a finite number of {low} or more, got {getattr(self, key)}")
+        for key in ("learning_rate", "warmup_steps", "decay_steps", "final_share", "weight_decay", "temperature", "threads"):
+            if not 0 <= getattr(self, key) < float("inf"):
+                raise UserError(f"grpo.{key} must be a finite number of 0 or more, got {getattr(self, key)}")
         for key in ("minibatches", "micro_tokens"):
             if getattr(self, key) < 1:
                 raise UserError(f"grpo.{key} must be 1 or more, got {getattr(self, key)}")
@@ -54,8 +57,10 @@ class GRPOConfig:
         return preset_named(self.preset, self.overrides)
 
     def learning_rate_at(self, step: int) -> float:
-        """Linear warm-up over `warmup_steps`, then constant; `step` counts from 0. Stateless, so resume cannot shift it."""
-        return self.learning_rate * min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else self.learning_rate
+        """Linear warm-up over `warmup_steps`, times a linear fall over `decay_steps`; `step` counts from 0. Stateless, so resume cannot shift it."""
+        warm = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
+        fallen = min(1.0, step / self.decay_steps) if self.decay_steps else 0.0
+        return self.learning_rate * warm * (1.0 - (1.0 - self.final_share) * fallen)
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able."""

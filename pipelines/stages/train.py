@@ -71,6 +71,8 @@ def _config(run: Run) -> GRPOConfig:
         overrides=dict(part.objective),
         learning_rate=part.learning_rate,
         warmup_steps=part.warmup_steps,
+        decay_steps=part.steps * run.recipe.rounds,
+        final_share=part.final_rate,
         max_grad_norm=part.max_grad_norm,
         micro_tokens=part.micro_tokens,
         reference=str(run.base_policy),

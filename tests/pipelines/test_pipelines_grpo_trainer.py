@@ -294,3 +294,9 @@ def test_a_bandit_learns(tmp_path: Path) -> None:
         if step < 6:
             trainer.step(groups)
     assert rewards[0] < 0.13 and rewards[-1] >= 0.2, rewards
+
+
+def test_the_learning_rate_warms_up_and_falls_linearly():
+    config = GRPOConfig(learning_rate=1.0, warmup_steps=2, decay_steps=10, final_share=0.2)
+    assert [round(config.learning_rate_at(s), 6) for s in (0, 1, 5, 10, 99)] == [0.5, 0.92, 0.6, 0.2, 0.2]
+    assert GRPOConfig(learning_rate=1.0).learning_rate_at(50) == 1.0

@@ -56,14 +56,13 @@ def whole(tmp_path_factory):
 
 
 POINTS = [
-    ("before_commit", 9),
-    ("after_commit", 12),
     ("after_record", 3),
-    ("before_record", 8),
     ("after_checkpoint", 2),
-    ("after_checkpoint", 4),
-    ("before_stage_line", 7),
-    ("before_merge", 2),
+    ("before_commit", 9),
+    *(
+        pytest.param(point, count, marks=pytest.mark.slow)
+        for point, count in (("after_commit", 12), ("before_record", 8), ("after_checkpoint", 4), ("before_stage_line", 7), ("before_merge", 2))
+    ),
 ]
 
 
