@@ -46,8 +46,8 @@ class Plan:
     kv_heads: int = 2
     head_dim: int = 32
     mlp: int = 384
-    steps: int = 1600
-    decay_steps: int = 2000  # the cosine's length; stopping before its end leaves the policy easier to move
+    steps: int = 1900
+    decay_steps: int = 2400  # the cosine's length; stopping before its end leaves the policy easier to move
     batch_tokens: int = 4096
     learning_rate: float = 2e-3
     warmup: int = 100
