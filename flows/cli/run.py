@@ -38,6 +38,9 @@ def main(args: argparse.Namespace) -> int:
         read_problems(Path(args.problems))  # a wrong file is said before anything is written
         changes |= {"problems__files": [str(Path(args.problems).resolve())], "problems__world": ""}
     recipe = load_recipe(args.recipe, args.set, **changes)
+    local = Path(recipe.policy.path)
+    if (local / "config.json").is_file() and not local.is_absolute():  # so that `synth resume` finds it from any folder
+        recipe = load_recipe(args.recipe, args.set, **changes, policy__path=str(local.resolve()))
     folder = args.out or _next_folder(recipe.name)
     return drive(folder, recipe, prefect=args.prefect, quiet=args.quiet)
 
