@@ -21,23 +21,31 @@ class Estimate(NamedTuple):
 
 
 def mean_with_interval(rates: NDArray[np.float64], *, key: tuple[object, ...] = (), resamples: int = RESAMPLES) -> Estimate:
-    """Mean of per-problem rates, percentile bootstrap over problems (Efron 1979); keyed, so it is the same each time.
+    """Mean of per-problem rates in [0, 1], percentile bootstrap over problems (Efron 1979); keyed, so it is the same each time.
 
-    rates float64[problems]. With no problem everything is 0, with an interval of [0, 1].
+    rates float64[problems]. Where all problems agree the bootstrap sees no spread: the rule of three (3 / n) bounds the other
+    side (Hanley & Lippman-Hand 1983). With no problem everything is 0, with an interval of [0, 1].
     """
     if len(rates) == 0:
         return Estimate(0.0, 0.0, 1.0)
-    rng = keyed_rng(0, "bootstrap", *key)
-    means = np.sort(np.asarray([rng.choice(rates, len(rates)).mean() for _ in range(resamples)]))
-    low, high = means[int(0.025 * resamples)], means[min(resamples - 1, int(0.975 * resamples))]
-    return Estimate(float(rates.mean()), float(low), float(high))
+    if np.ptp(rates) == 0:
+        mean, room = float(rates[0]), 3 / len(rates)
+        return Estimate(mean, max(0.0, mean - room), min(1.0, mean + room))
+    return _bootstrap(rates, key, resamples)
 
 
 def paired_difference(before: NDArray[np.float64], after: NDArray[np.float64], *, key: tuple[object, ...] = ()) -> Estimate:
     """Mean gain on the same problems in the same order: the problems' own spread cancels out."""
     if len(before) != len(after):
         raise ValueError(f"a paired comparison needs the same problems: {len(before)} before, {len(after)} after")
-    return mean_with_interval(after - before, key=("paired", *key)) if len(after) else Estimate(0.0, 0.0, 0.0)
+    return _bootstrap(after - before, ("paired", *key), RESAMPLES) if len(after) else Estimate(0.0, 0.0, 0.0)
+
+
+def _bootstrap(values: NDArray[np.float64], key: tuple[object, ...], resamples: int) -> Estimate:
+    rng = keyed_rng(0, "bootstrap", *key)
+    means = np.sort(np.asarray([rng.choice(values, len(values)).mean() for _ in range(resamples)]))
+    low, high = means[int(0.025 * resamples)], means[min(resamples - 1, int(0.975 * resamples))]
+    return Estimate(float(values.mean()), float(low), float(high))
 
 
 def pass_at_k(n: int, passes: int, k: int) -> float:

@@ -18,6 +18,7 @@ from data.records import Problem, Request, Sampling
 from data.render import Renderer
 from filters.verifiers.base import verify_all
 from generators.worlds.base import World
+from pipelines.evaluate import mean_with_interval
 
 CARD = "card.json"
 PROMPTS = Path(__file__).parents[1] / "generators" / "prompts"
@@ -40,19 +41,6 @@ def count_parameters(folder: Path) -> int:
 
     with safe_open(str(folder / "model.safetensors"), framework="np") as file:
         return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 - not a mapping
-
-
-def mean_with_interval(values: NDArray[np.float64]) -> tuple[float, float, float]:
-    """Mean of per-problem rates float64[problems] and its 95 % interval.
-
-    Normal over problems (samples of one problem are not independent); where all agree, the rule of three bounds the other side.
-    """
-    n, mean = len(values), float(values.mean())
-    if np.ptp(values) == 0:
-        room = min(1.0, 3 / n)
-        return mean, max(0.0, mean - room), min(1.0, mean + room)
-    half = 1.96 * float(values.std(ddof=1)) / math.sqrt(n)
-    return mean, max(0.0, mean - half), min(1.0, mean + half)
 
 
 def heldout_problems(world: World, n: int, seed: int) -> list[Problem]:

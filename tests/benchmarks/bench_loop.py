@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--keep", type=Path, help="folder to keep the runs in")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     args = parser.parse_args(argv)
-    from pipelines.evaluate import mean_with_interval
+    from pipelines.evaluate import paired_difference
 
     arms = {"both": (False, True), "real": (False,), "control": (True,)}[args.arms]
     with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(args.jobs) as pool:
@@ -73,7 +73,8 @@ def main(argv: list[str] | None = None) -> None:
             gains[run["control"]].append(gain)
             print(json.dumps({"bench": "loop", **run, "gain": round(100 * float(gain.mean()), 2)}), flush=True)
         for control in arms:
-            overall = mean_with_interval(np.mean(gains[control], axis=0), key=("bench loop", control))
+            mean = np.mean(gains[control], axis=0)
+            overall = paired_difference(np.zeros_like(mean), mean, key=("bench loop", control))
             each = [100 * float(g.mean()) for g in gains[control]]
             print(
                 json.dumps(

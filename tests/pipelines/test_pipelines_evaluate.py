@@ -52,5 +52,11 @@ def test_pairing_cancels_the_problems_own_spread():
         paired_difference(before, after[:-1])
 
 
+def test_agreement_of_all_problems_is_not_certainty():
+    assert mean_with_interval(np.zeros(60)) == (0.0, 0.0, 0.05)
+    assert mean_with_interval(np.ones(60)) == (1.0, 0.95, 1.0)
+    assert paired_difference(np.zeros(60), np.zeros(60)) == (0.0, 0.0, 0.0)
+
+
 def test_no_problem_says_nothing():
     assert mean_with_interval(np.zeros(0)) == (0.0, 0.0, 1.0)
