@@ -106,9 +106,9 @@ class TrainPart(Part):
     """A named combination of objective parts: grpo, dapo, dr_grpo."""
     objective: dict[str, Any] = {}
     """Overrides of the preset, key by key."""
-    steps: Positive = 20
+    steps: Positive = 32
     """Optimizer steps per round; each is one shard."""
-    prompts_per_step: Positive = 56
+    prompts_per_step: Positive = 32
     group_size: Annotated[int, Field(ge=2, le=4096)] = 8
     generation_batches: Positive = 2
     """Dynamic sampling: prompts are drawn up to this many times to replace groups without variance."""
