@@ -78,9 +78,9 @@ class ProbePart(Part):
 
 
 class DifficultyPart(Part):
-    low: Share = 0.125
-    high: Share = 0.875
-    """Inclusive band of pass rates that are worth training on."""
+    low: Share = 0.02
+    high: Share = 0.98
+    """Inclusive band of pass rates that are worth training on; of 8 answers, 1 to 7."""
 
     @model_validator(mode="after")
     def _ordered(self) -> DifficultyPart:
@@ -97,7 +97,7 @@ class StrategyPart(BaseModel):
 
 
 class SelectPart(Part):
-    problems: Positive = 1024
+    problems: Positive = 1280
     """At most this many problems go into a round's training."""
 
 
@@ -106,7 +106,7 @@ class TrainPart(Part):
     """A named combination of objective parts: grpo, dapo, dr_grpo."""
     objective: dict[str, Any] = {}
     """Overrides of the preset, key by key."""
-    steps: Positive = 32
+    steps: Positive = 36
     """Optimizer steps per round; each is one shard."""
     prompts_per_step: Positive = 32
     group_size: Annotated[int, Field(ge=2, le=4096)] = 8
@@ -114,7 +114,7 @@ class TrainPart(Part):
     """Dynamic sampling: prompts are drawn up to this many times to replace groups without variance."""
     learning_rate: Annotated[float, Field(gt=0, lt=1)] = 1.5e-4
     warmup_steps: Annotated[int, Field(ge=0)] = 0
-    final_rate: Share = 0.1
+    final_rate: Share = 0.2
     """The learning rate falls linearly over all rounds' steps to this share of itself; 1 = it stays."""
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     micro_tokens: Positive = 4096

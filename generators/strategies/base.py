@@ -26,6 +26,7 @@ class RoundContext:
     difficulty: pl.DataFrame
     problems: Mapping[str, Problem]
     band: tuple[float, float]  # inclusive pass rates worth training on
+    group_size: int  # answers per problem in training
     policy_id: str
     sampling: Sampling
     generate: Generate

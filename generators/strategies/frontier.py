@@ -1,8 +1,9 @@
 """`frontier`: ask the world for new problems where the policy sometimes succeeds.
 
-Offline. The cells (family × level) of the world whose pass rate lies inside the band get new problems; a cell gets more
-the more a group of rollouts there would teach: `4 p (1 - p)`, the variance of a pass/fail reward, greatest at one half
-(the learnability score of Absolute Zero, arXiv 2505.03335, and R-Zero).
+Offline. The cells (family × level) of the world whose pass rate lies inside the band get new problems, in proportion to
+the chance that a group of rollouts there has both right and wrong answers and so carries gradient: `1 - p^G - (1 - p)^G`
+(DAPO's criterion, arXiv 2503.14476 section 3.2, looked at before sampling). Unlike the reward's variance `4 p (1 - p)` it
+leaves cells that the policy solves one time in ten their fair share: there is most to gain.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from filters.selection import largest_remainder
 from generators.strategies.base import BaseStrategy, RoundContext
 
 
-def learnability(pass_rate: float) -> float:
-    """`4 p (1 - p)` in [0, 1]: variance of a pass/fail reward, scaled so that one half gives 1."""
-    return 4.0 * pass_rate * (1.0 - pass_rate)
+def mixed_share(pass_rate: float, group_size: int) -> float:
+    """Chance in [0, 1] that `group_size` answers, each right with `pass_rate`, are neither all right nor all wrong."""
+    return 1.0 - pass_rate**group_size - (1.0 - pass_rate) ** group_size
 
 
 def cell_name(family: str, level: int) -> str:
@@ -44,7 +45,7 @@ class Frontier(BaseStrategy):
         if ctx.world is None:
             return
         cells = frontier_cells(ctx.difficulty, ctx.band)
-        shares = largest_remainder(ctx.budget, {cell_name(*cell): learnability(rate) for cell, rate in cells.items()})
+        shares = largest_remainder(ctx.budget, {cell_name(*cell): mixed_share(rate, ctx.group_size) for cell, rate in cells.items()})
         parents: dict[tuple[str, int], str] = {}
         for problem_id, domain, level in ctx.difficulty.select("problem_id", "domain", "level").sort("problem_id").iter_rows():
             parents.setdefault((domain, int(level)), problem_id)

@@ -74,6 +74,7 @@ def _context(run: Run, round: int, strategy: Strategy, generate: Generate) -> Ro
         difficulty=difficulty,
         problems={p.id: p for p in problems_by_id(run, ids)},
         band=(recipe.difficulty.low, recipe.difficulty.high),
+        group_size=recipe.train.group_size,
         policy_id=run.policy().id,
         sampling=recipe.sampling.sampling(),
         generate=generate,

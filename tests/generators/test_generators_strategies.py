@@ -1,10 +1,11 @@
+import numpy as np
 import polars as pl
 import pytest
 
 from data.errors import UserError
 from data.records import Problem, RolloutSpec, Sampling
 from generators.strategies.base import RoundContext, StepContext
-from generators.strategies.frontier import Frontier, frontier_cells, learnability
+from generators.strategies.frontier import Frontier, frontier_cells, mixed_share
 from generators.strategies.paraphrase import Paraphrase, chosen
 from generators.strategies.registry import make_strategy
 from generators.worlds.registry import get_world
@@ -25,10 +26,12 @@ DIFFICULTY = pl.DataFrame(
 )
 
 
-def test_learnability_is_greatest_at_one_half():
-    assert learnability(0.5) == 1.0
-    assert learnability(0.0) == learnability(1.0) == 0.0
-    assert learnability(0.25) == learnability(0.75) == 0.75
+@pytest.mark.parametrize("rate", [0.0, 0.05, 0.5, 0.9, 1.0])
+def test_mixed_share_is_the_share_of_groups_with_variance(rate):
+    rng = np.random.default_rng(0)
+    passes = rng.binomial(8, rate, 20_000)
+    assert mixed_share(rate, 8) == pytest.approx(np.mean((passes > 0) & (passes < 8)), abs=0.01)
+    assert mixed_share(rate, 1) == pytest.approx(0.0)
 
 
 def test_frontier_takes_the_latest_round_and_the_cells_inside_the_band():
@@ -39,7 +42,7 @@ def test_frontier_takes_the_latest_round_and_the_cells_inside_the_band():
 
 def _context(world, difficulty, budget):
     return RoundContext(
-        round=3, seed=7, budget=budget, difficulty=difficulty, problems={}, band=(0.125, 0.875), policy_id="p",
+        round=3, seed=7, budget=budget, difficulty=difficulty, problems={}, band=(0.125, 0.875), group_size=8, policy_id="p",
         sampling=Sampling(), generate=lambda requests: iter(()), world=world,
     )  # fmt: skip
 
@@ -53,7 +56,7 @@ def test_frontier_spends_its_budget_exactly_where_the_policy_sometimes_succeeds(
     cells = {(c.problem.domain, c.problem.level) for c in candidates}
     assert cells == {(one, 2), (two, 2)}
     share = sum(c.problem.domain == one for c in candidates)
-    assert share == round(41 * learnability(0.5) / (learnability(0.5) + learnability(3 / 16)))
+    assert share == round(41 * mixed_share(0.5, 8) / (mixed_share(0.5, 8) + mixed_share(3 / 16, 8)))
     assert all(c.problem.split == "train" and c.parents in (("p2",), ("p3",)) for c in candidates)
     again = list(Frontier({"budget": 41}).propose(_context(world, difficulty, 41)))
     assert [c.id for c in again] == [c.id for c in candidates]
