@@ -236,7 +236,7 @@ def round_context(world: World, budget: int) -> RoundContext:
         ]
     )
     engine = FakeEngine(say)
-    return RoundContext(0, 11, budget, difficulty, {p.id: p for p in problems}, (0.25, 0.75), "p", SAMPLING, engine.generate, world=world)
+    return RoundContext(0, 11, budget, difficulty, {p.id: p for p in problems}, (0.25, 0.75), 8, "p", SAMPLING, engine.generate, world=world)
 
 
 def check_offline(make: type, world: World) -> None:
