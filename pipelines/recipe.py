@@ -106,15 +106,15 @@ class TrainPart(Part):
     """A named combination of objective parts: grpo, dapo, dr_grpo."""
     objective: dict[str, Any] = {}
     """Overrides of the preset, key by key."""
-    steps: Positive = 36
+    steps: Positive = 24
     """Optimizer steps per round; each is one shard."""
-    prompts_per_step: Positive = 32
+    prompts_per_step: Positive = 56
     group_size: Annotated[int, Field(ge=2, le=4096)] = 8
     generation_batches: Positive = 2
     """Dynamic sampling: prompts are drawn up to this many times to replace groups without variance."""
-    learning_rate: Annotated[float, Field(gt=0, lt=1)] = 1.5e-4
+    learning_rate: Annotated[float, Field(gt=0, lt=1)] = 1.2e-4
     warmup_steps: Annotated[int, Field(ge=0)] = 0
-    final_rate: Share = 0.2
+    final_rate: Share = 0.5
     """The learning rate falls linearly over all rounds' steps to this share of itself; 1 = it stays."""
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     micro_tokens: Positive = 4096
