@@ -122,10 +122,9 @@ def test_readers_see_whole_shards_and_hold_nobody_up(whole, tmp_path):
         assert process.poll() is None
         time.sleep(0.01)
     asked = 0
-    with read_lake(folder) as notebook:
-        held = notebook._con.cursor()
+    with read_lake(folder) as notebook, notebook._session.cursor(None) as held:
         held.execute("BEGIN")
-        held.execute("SELECT count(*) FROM lake.main.shards").fetchall()
+        before = held.execute("SELECT count(*) FROM shards").fetchall()
         while process.poll() is None:
             with read_lake(folder) as lake:
                 rows = lake.query(
@@ -137,6 +136,7 @@ def test_readers_see_whole_shards_and_hold_nobody_up(whole, tmp_path):
             for round, stage, shard, promised, found in rows.iter_rows():
                 assert (promised or 0) == found, (round, stage, shard)
             asked += 1
+        assert held.execute("SELECT count(*) FROM shards").fetchall() == before  # its own moment, to the end
     assert process.returncode == 0
     process.stderr.close()
     assert asked >= 3

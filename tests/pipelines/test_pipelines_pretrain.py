@@ -6,13 +6,12 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from data.errors import UserError
 from generators.worlds.arithmetic import ArithmeticWorld
-from pipelines.policy_card import CARD, describe_policy, heldout_problems, mean_with_interval, measure_policy, weights_hash
+from pipelines.policy_card import CARD, describe_policy, heldout_problems, measure_policy, weights_hash
 from pipelines.pretrain import PLANS, Plan, _new_model, batches, build_policy, learning_rate, loss_of
 from pipelines.tokenizer import END, train_tokenizer
 
@@ -137,20 +136,6 @@ def test_heldout_problems_cover_every_cell_and_are_heldout() -> None:
     problems = heldout_problems(WORLD, 130, seed=0)
     assert len(problems) == 130 and all(p.split == "heldout" for p in problems)
     assert {(p.domain, p.level) for p in problems} == {(f, level) for f in WORLD.families() for level in WORLD.levels()}
-
-
-def test_interval_covers_the_mean_as_often_as_it_says() -> None:
-    rng = np.random.default_rng(0)
-    hits = 0
-    for _ in range(400):
-        rates = rng.beta(0.5, 0.6, 120)
-        low, high = mean_with_interval(rng.binomial(8, rates) / 8)[1:]
-        hits += low <= 0.5 / 1.1 <= high
-    assert 0.92 <= hits / 400 <= 0.98
-    assert mean_with_interval(np.zeros(30)) == (0.0, 0.0, 0.1) and mean_with_interval(np.ones(30)) == (1.0, 0.9, 1.0)
-
-
-# ---- the shipped policy
 
 
 def test_shipped_policy_is_what_its_card_says() -> None:

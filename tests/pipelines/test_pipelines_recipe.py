@@ -22,7 +22,7 @@ def test_every_shipped_recipe_loads(name):
         ("steps=3", "the nearest known key is 'train.steps'"),
         ("train.steps=0", "train.steps: input should be greater than or equal to 1 (got 0)"),
         ("train.steps=many", "train.steps: input should be a valid integer"),
-        ("difficulty.low=0.9", "low (0.9) is above high"),
+        ("difficulty.low=0.99", "low (0.99) is above high"),
         ("sampling.temperature=-1", "sampling.temperature: input should be greater than 0 (got -1)"),
         ("problems.world=", "give a world or files"),
         ("name", "write key=value"),
