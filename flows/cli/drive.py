@@ -21,7 +21,14 @@ def drive(folder: Path, recipe: Recipe | None, *, prefect: bool, quiet: bool) ->
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=120)  # a file or a pipe has no width of its own
-    signal.signal(signal.SIGTERM, _interrupt)
+    interrupted: list[int] = []
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        interrupted.append(signum)
+        raise KeyboardInterrupt
+
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, stop)
     with display(console, quiet=quiet) as listener:
         run = Run.create(folder, recipe, listener=listener) if recipe is not None else Run.open(folder, listener=listener)
         try:
@@ -35,13 +42,12 @@ def drive(folder: Path, recipe: Recipe | None, *, prefect: bool, quiet: bool) ->
                     from pipelines.loop import run_loop
 
                     run_loop(run)
-        except KeyboardInterrupt:
+        except BaseException:
+            if not interrupted:
+                raise
+            # Whatever it came out as: libraries turn the interruption into errors of their own (DuckDB: "Query interrupted").
             listener("interrupted", {})
             print(f"\nsynth: interrupted; nothing is lost, go on with: synth resume {folder}", file=sys.stderr)
             return 130
     closing(console, folder)
     return 0
-
-
-def _interrupt(signum: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
