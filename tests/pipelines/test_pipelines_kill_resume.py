@@ -79,27 +79,28 @@ def test_killed_at_a_chosen_point(whole, tmp_path, point, count):
 
 @pytest.mark.slow
 def test_killed_twenty_times_at_random(whole, tmp_path):
-    """Twenty kills spread over one run, anywhere: imports, stages, optimizer steps, commits, merges."""
-    folder = tmp_path / "run"
+    """Twenty kills, anywhere: imports, stages, optimizer steps, commits, merges; a run that gets through makes room for the next."""
     rng = random.Random(20)
-    kills = 0
+    folder, kills, killed_here, finished = tmp_path / "run-0", 0, 0, 0
     while kills < 20:
         process = start(folder)
         try:
             process.wait(timeout=rng.uniform(0.3, 1.0) * (4 + whole[2] / 4))
         except subprocess.TimeoutExpired:
             process.kill()
-            kills += 1
+            kills, killed_here = kills + 1, killed_here + 1
         else:
             assert process.returncode == 0, process.stderr.read().decode()[-2000:]
-            break
+            assert digest(folder) == whole[1]
+            assert repeated(folder) <= 16 * killed_here
+            finished, killed_here = finished + 1, 0
+            folder = tmp_path / f"run-{finished}"
         finally:
             process.wait()
             process.stderr.close()
-    assert kills >= 5, "the run was over before it could be killed"
     finish(folder)
     assert digest(folder) == whole[1]
-    assert repeated(folder) <= 16 * kills
+    assert repeated(folder) <= 16 * killed_here
 
 
 def test_the_same_recipe_twice_is_the_same_run(whole, tmp_path):
