@@ -75,9 +75,13 @@ def sample_step(strategies: Sequence[Strategy], contexts: Mapping[str, StepConte
     step.main = [step.sampled[s.group_id] for s in main if s.group_id in step.sampled]
     edits = [e for p in players for e in p.edits]
     # Groups join before anything is done to them, whichever strategy is named first; edits of groups outside the step are moot.
-    added = [e for e in edits if e.kind == "add"]
-    present = {g.id for g in step.main} | {e.group_id for e in added}
-    step.edits = added + [e for e in edits if e.kind != "add" and e.group_id in present]
+    main_groups = {g.id for g in step.main}
+    added: dict[str, GroupEdit] = {}
+    for edit in edits:
+        if edit.kind == "add" and edit.group_id not in main_groups:
+            added.setdefault(edit.group_id, edit)  # once each: the first word counts
+    present = main_groups | added.keys()
+    step.edits = [*added.values(), *(e for e in edits if e.kind != "add" and e.group_id in present)]
     return step
 
 

@@ -31,7 +31,15 @@ class Paraphrase(BaseStrategy):
             problem = ctx.world.paraphrase(main.problem, keyed_seed(ctx.seed, ctx.round, ctx.step, "paraphrase", main.problem.id))
             if problem is not None and problem.id != main.problem.id:
                 specs.append(
-                    RolloutSpec(problem, main.n, main.sampling, stream=self.name, coef=float(self.settings.get("coef", 1.0)), refs=(main.group_id,))
+                    RolloutSpec(
+                        problem,
+                        main.n,
+                        main.sampling,
+                        stream=self.name,
+                        coef=float(self.settings.get("coef", 1.0)),
+                        refs=(main.group_id,),
+                        key=(main.group_id,),
+                    )
                 )
         if not specs:
             return []

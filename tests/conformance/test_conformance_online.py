@@ -344,3 +344,26 @@ def test_strategy_state_goes_through_json() -> None:
         type(strategy)().load_state_dict(json.loads(json.dumps(strategy.state_dict())))
     with pytest.raises(ValueError, match="keeps no state"):
         Gate().load_state_dict({"x": 1})
+
+
+class AddsTwice(BaseStrategy):
+    """Adds its own group, again, and a main group as if it were new."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+    def online(self, ctx: StepContext) -> Online:
+        (main,) = yield [ctx.main[0]]
+        (extra,) = yield [replace(ctx.main[0], stream="extra")]
+        return [GroupEdit.add(extra), GroupEdit.add(extra, "again"), GroupEdit.add(main)]
+
+
+def test_a_group_joins_a_step_once_whoever_adds_it() -> None:
+    specs = [RolloutSpec(Problem("q4", "4", verifier="fake-count"), 4, SAMPLING)]
+    strategies = [AddsTwice("one"), AddsTwice("two")]
+    context = StepContext(round=0, step=1, seed=0, main=specs, sampling=SAMPLING, policy_id="policy")
+    step = sample_step(strategies, {s.name: context for s in strategies}, specs, rollouts(FakeEngine(skilled)).sample)
+    groups, _ = apply_edits(step.main, step.edits)
+    assert [g.stream for g in groups] == ["main", "extra"]
+    assert step.edits[0].reason == ""

@@ -89,6 +89,18 @@ def test_paraphrase_asks_for_the_same_answer_in_other_words():
         assert (spec.stream, spec.coef, spec.n) == ("paraphrase", 0.5, 4)
 
 
+def test_two_problems_with_one_paraphrase_are_two_groups():
+    """Seen in a long run: a problem and its own rewording in one step, reworded alike."""
+    world = get_world("arithmetic")
+    problem = world.make(world.families()[0], 1, 0, seed=1, split="train")
+    twins = [RolloutSpec(problem, 4, Sampling(), key=(1, 0, cursor)) for cursor in range(4)]
+    context = StepContext(round=1, step=1, seed=0, main=twins, sampling=Sampling(), policy_id="p", world=world)
+    specs = next(Paraphrase({"share": 1.0}).online(context))
+    assert len(specs) == 4
+    assert len({s.problem.id for s in specs}) == 1
+    assert len({s.group_id for s in specs}) == 4
+
+
 def test_wrong_strategy_names_and_settings_say_what_is_near():
     with pytest.raises(UserError, match=r"strategies\.frontjer: no such strategy; did you mean 'frontier'"):
         make_strategy("frontjer", {})
