@@ -133,7 +133,7 @@ class Recipe(Part):
 
     name: str = "arithmetic"
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    rounds: Positive = 4
+    rounds: Positive = 3
     policy: PolicyPart = PolicyPart()
     engine: EnginePart = EnginePart()
     problems: ProblemsPart = ProblemsPart()
