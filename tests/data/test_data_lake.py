@@ -200,9 +200,9 @@ def test_a_frame_can_be_committed(lake: Lake) -> None:
 
 
 @pytest.mark.slow
-def test_three_hundred_commits_stay_flat(tmp_path: Path) -> None:
-    from tests.benchmarks.bench_lake import measure
+def test_three_hundred_commits_leave_few_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+    from bench_lake import measure  # its times are figures of `synth bench lake`, not of a test
 
     figures = measure(tmp_path / "run", commits=300, merge_every=50)
     assert figures["rows"] == 300 and figures["files_peak"] <= 3 * 50 + 10
-    assert figures["ratio"] <= 2.5  # the real figure is 1.5 over 10,000; this one is a fence around a busy machine
