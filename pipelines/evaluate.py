@@ -1,51 +1,34 @@
-"""Numbers one can trust: means over problems with bootstrap intervals, and paired comparisons of two policies."""
+"""What a policy can do, from counts per problem: pass@k, avg@n, majority@n and CoT-Pass@k, each with an interval over problems.
+
+- pass@k: chance that at least one of k answers passes, unbiased from n >= k answers (Chen et al., arXiv 2107.03374, section 2.1).
+- avg@n: mean share of n answers that pass; the same number as pass@1, named as benchmark tables name it.
+- majority@n: chance that the most frequent answer passes (self-consistency, Wang et al., arXiv 2203.11171).
+- CoT-Pass@k: pass@k where an answer counts only if its chain is right, too (Wen et al., arXiv 2506.14245, section 3).
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Literal
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
-from data.keyed import keyed_rng
+from pipelines.intervals import Estimate, mean_with_interval
 
-RESAMPLES = 2000
+VoteRule = Literal["any", "all", "majority"]
 
-
-class Estimate(NamedTuple):
-    """A value with a 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-def mean_with_interval(rates: NDArray[np.float64], *, key: tuple[object, ...] = (), resamples: int = RESAMPLES) -> Estimate:
-    """Mean of per-problem rates in [0, 1], percentile bootstrap over problems (Efron 1979); keyed, so it is the same each time.
-
-    rates float64[problems]. Where all problems agree the bootstrap sees no spread: the rule of three (3 / n) bounds the other
-    side (Hanley & Lippman-Hand 1983). With no problem everything is 0, with an interval of [0, 1].
-    """
-    if len(rates) == 0:
-        return Estimate(0.0, 0.0, 1.0)
-    if np.ptp(rates) == 0:
-        mean, room = float(rates[0]), 3 / len(rates)
-        return Estimate(mean, max(0.0, mean - room), min(1.0, mean + room))
-    return _bootstrap(rates, key, resamples)
-
-
-def paired_difference(before: NDArray[np.float64], after: NDArray[np.float64], *, key: tuple[object, ...] = ()) -> Estimate:
-    """Mean gain on the same problems in the same order: the problems' own spread cancels out."""
-    if len(before) != len(after):
-        raise ValueError(f"a paired comparison needs the same problems: {len(before)} before, {len(after)} after")
-    return _bootstrap(after - before, ("paired", *key), RESAMPLES) if len(after) else Estimate(0.0, 0.0, 0.0)
-
-
-def _bootstrap(values: NDArray[np.float64], key: tuple[object, ...], resamples: int) -> Estimate:
-    rng = keyed_rng(0, "bootstrap", *key)
-    means = np.sort(np.asarray([rng.choice(values, len(values)).mean() for _ in range(resamples)]))
-    low, high = means[int(0.025 * resamples)], means[min(resamples - 1, int(0.975 * resamples))]
-    return Estimate(float(values.mean()), float(low), float(high))
+SCORES_SCHEMA: dict[str, pl.DataType] = {
+    "round": pl.Int64(),
+    "benchmark": pl.String(),
+    "metric": pl.String(),
+    "value": pl.Float64(),
+    "low": pl.Float64(),
+    "high": pl.Float64(),
+    "problems": pl.Int64(),
+    "n": pl.Int64(),
+}
 
 
 def pass_at_k(n: int, passes: int, k: int) -> float:
@@ -55,3 +38,57 @@ def pass_at_k(n: int, passes: int, k: int) -> float:
     if n - passes < k:
         return 1.0
     return float(1.0 - np.prod(1.0 - k / np.arange(n - passes + 1, n + 1)))
+
+
+def pass_at_k_rates(n: Sequence[int] | NDArray[np.int64], passes: Sequence[int] | NDArray[np.int64], k: int) -> NDArray[np.float64]:
+    """float64[problems]: `pass_at_k` of each; every distinct pair (n, passes) is worked out once."""
+    pairs, where = np.unique(np.stack([np.asarray(n, np.int64), np.asarray(passes, np.int64)]), axis=1, return_inverse=True)
+    values = np.asarray([pass_at_k(int(m), int(c), k) for m, c in pairs.T])
+    return values[where.reshape(-1)]
+
+
+def ks(n: int) -> tuple[int, ...]:
+    """The k for which pass@k is worth showing: powers of two up to n, and n itself."""
+    return tuple(sorted({2**i for i in range(n.bit_length()) if 2**i <= n} | {n}))
+
+
+def chain_holds(votes: Sequence[bool], rule: VoteRule) -> bool:
+    """One word from a judge's votes on a chain: any of them, all of them, or more than half; no vote, no."""
+    if rule == "any":
+        return any(votes)
+    return bool(votes) and (all(votes) if rule == "all" else 2 * sum(votes) > len(votes))
+
+
+def scores(evals: pl.DataFrame) -> pl.DataFrame:
+    """One row per round, benchmark and metric (`SCORES_SCHEMA`), sorted by the first two, metrics in reading order.
+
+    `evals`: round, benchmark, n, passes, and majority, chain_passes where known, one row per problem. Problems with fewer than k answers
+    are left out of pass@k; `n` is the number of answers behind the figure (for pass@k the fewest that any problem has).
+    """
+    rows = []
+    for (round, benchmark), table in evals.filter(pl.col("n") > 0).group_by("round", "benchmark", maintain_order=True):
+        fewest = int(table["n"].min())  # type: ignore[arg-type]
+        for metric, rates in _rates(table, fewest):
+            value, low, high = mean_with_interval(rates)
+            rows.append((round, benchmark, metric, value, low, high, len(rates), fewest))
+    return pl.DataFrame(rows, schema=SCORES_SCHEMA, orient="row").sort("round", "benchmark", maintain_order=True)
+
+
+def _rates(table: pl.DataFrame, fewest: int) -> Iterator[tuple[str, NDArray[np.float64]]]:
+    n, passes = table["n"].to_numpy(), table["passes"].to_numpy()
+    for k in ks(fewest):
+        yield f"pass@{k}", pass_at_k_rates(n, passes, k)
+    if fewest > 1:
+        yield f"avg@{fewest}", passes / n
+    if fewest > 1 and "majority" in table.columns and table["majority"].null_count() < table.height:
+        yield f"majority@{fewest}", table["majority"].drop_nulls().to_numpy()
+    if "chain_passes" in table.columns and table["chain_passes"].null_count() < table.height:
+        judged = table.filter(pl.col("chain_passes").is_not_null())
+        for k in ks(fewest):
+            yield f"cot-pass@{k}", pass_at_k_rates(judged["n"].to_numpy(), judged["chain_passes"].to_numpy(), k)
+
+
+def score_of(table: pl.DataFrame, metric: str) -> Estimate | None:
+    """The estimate named `metric` in a table of `scores`, None where it is not there."""
+    found = table.filter(pl.col("metric") == metric)
+    return None if found.is_empty() else Estimate(*found.select("value", "low", "high").row(0))

@@ -18,7 +18,7 @@ from data.records import Problem, Request, Sampling
 from data.render import Renderer
 from filters.verifiers.base import verify_all
 from generators.worlds.base import World
-from pipelines.evaluate import mean_with_interval
+from pipelines.intervals import mean_with_interval
 
 CARD = "card.json"
 PROMPTS = Path(__file__).parents[1] / "generators" / "prompts"

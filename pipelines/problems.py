@@ -22,3 +22,12 @@ def heldout_problems(run: Run) -> list[Problem]:
     """All held-out problems, in id order."""
     rows = run.lake.query("SELECT * FROM problems WHERE split = 'heldout' ORDER BY problem_id")
     return [problem_from_row(row) for row in rows.iter_rows(named=True)]
+
+
+HELDOUT = "heldout"
+"""The benchmark of the world's and the user's own held-out problems."""
+
+
+def heldout_sets(run: Run) -> dict[str, list[Problem]]:
+    """Everything that is evaluated and never trained on, by benchmark: the held-out problems first."""
+    return {HELDOUT: heldout_problems(run)}

@@ -49,6 +49,8 @@ EVALS = table(
     Column("n", "INTEGER", "Answers sampled."),
     Column("passes", "INTEGER", "Answers that passed."),
     Column("unknowns", "INTEGER", "Answers that could not be judged; they count as not passed."),
+    Column("majority", "DOUBLE", "Chance in [0, 1] that the most frequent final answer passes; null where the verifier cannot compare answers."),
+    Column("chain_passes", "INTEGER", "Answers that passed and whose chain is right, too; null where no chain was judged."),
     key=("policy_id", "benchmark", "problem_id"),
 )
 

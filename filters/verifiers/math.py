@@ -134,6 +134,14 @@ class MathVerifier:
             return f"spec extract={extract!r} is none of {', '.join(POLICIES)}"
         return ""
 
+    def answer_key(self, problem: Problem, response: str) -> str:
+        """The final answer in one canonical form, "" where there is none: equal keys are one vote."""
+        answer, _ = find_answer(storable(response), str(problem.spec.get("extract", "strict")), _agree, numeric=False)
+        if answer is None:
+            return ""
+        read = _parse(answer[: MAX_LENGTH + 1])
+        return f"{read.value} {read.unit}".strip() if isinstance(read, Number) else normal_text(answer)
+
 
 def reference_kind(reference: str) -> str:
     """number | percent | quantity (a number with a unit) | text | symbolic: how the verifier reads a reference."""

@@ -36,6 +36,10 @@ class World(Protocol):
         """An answer-preserving rewrite of a problem of this world (other names, objects, template); None where it is not one."""
         ...
 
+    def check_chain(self, problem: Problem, response: str) -> bool | None:
+        """Whether the response's reasoning is right step by step, whatever its answer; None for a problem from elsewhere."""
+        ...
+
 
 def world_problem(world: str, problem: Problem) -> dict[str, Any] | None:
     """The parameters a world left in `problem.meta`, or None for a problem from elsewhere."""

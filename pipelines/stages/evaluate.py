@@ -1,14 +1,19 @@
-"""evaluate: the current policy answers the held-out problems, which no round trains on."""
+"""evaluate: the current policy answers the held-out problems, which no round trains on, and the recipe's benchmarks."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+import polars as pl
+
 from data.keyed import keyed_order
 from data.records import Problem, RolloutSpec, Trajectory, Verdict
-from pipelines.evaluate import Estimate, mean_with_interval, paired_difference
-from pipelines.problems import heldout_problems
+from filters.votes import answer_key, majority
+from pipelines.evaluate import chain_holds, scores
+from pipelines.intervals import paired_difference
+from pipelines.problems import HELDOUT, heldout_sets
 from pipelines.rollout import make_groups
 from pipelines.run import Run
 from pipelines.stages.base import Summary
@@ -16,61 +21,87 @@ from pipelines.stages.rows import rollouts_of, sampled_tables, shards_of
 
 
 def evaluate_stage(run: Run, round: int) -> Summary:
-    problems = chosen(run)
     part = run.recipe.evaluate
     policy = run.policy()
     # Every policy draws with the same random numbers, so that a paired comparison sees less noise.
     rollouts = replace(rollouts_of(run, round, "evaluate"), key=("evaluate",))
-    shards = shards_of(problems, part.shard)
-    for shard, chunk in enumerate(shards):
+    shards = list(plan(run))
+    for shard, (benchmark, chunk) in enumerate(shards):
         if not run.lake.has_shard(round, "evaluate", shard):
             specs = [RolloutSpec(p, part.n, run.recipe.sampling.sampling(), stream="evaluate") for p in chunk]
             made = rollouts.sample(specs)
             _, verdicts = make_groups(specs, made)
             tables = sampled_tables(run, round, "evaluate", shard, specs, made, verdicts)
-            tables["evals"] = [
-                eval_row(spec.problem, made[spec.group_id], {v.rollout_id: v for v in verdicts}, policy.id, round, shard) for spec in specs
-            ]
+            by_rollout = {v.rollout_id: v for v in verdicts}
+            where = {"round": round, "stage": "evaluate", "shard": shard, "policy_id": policy.id, "benchmark": benchmark}
+            tables["evals"] = [where | eval_row(run, spec.problem, made[spec.group_id], by_rollout) for spec in specs]
             run.lake.commit(round, "evaluate", shard, tables)
         run.emit("progress", round=round, stage="evaluate", done=shard + 1, total=len(shards))
     return summary(run, round, policy.id)
 
 
-def chosen(run: Run) -> list[Problem]:
-    """The same held-out problems in every round, and for every run seed."""
-    problems = {p.id: p for p in heldout_problems(run)}
-    order = keyed_order(0, sorted(problems), "heldout")[: run.recipe.evaluate.problems]
-    return [problems[i] for i in order]
+def plan(run: Run) -> Iterator[tuple[str, Sequence[Problem]]]:
+    """(benchmark, problems) per shard: the same in every round, and for every run seed."""
+    part = run.recipe.evaluate
+    for benchmark, problems in heldout_sets(run).items():
+        by_id = {p.id: p for p in problems}
+        order = keyed_order(0, sorted(by_id), "heldout")
+        if benchmark == HELDOUT:
+            order = order[: part.problems]
+        for chunk in shards_of([by_id[i] for i in order], part.shard):
+            yield benchmark, chunk
 
 
-def eval_row(problem: Problem, rollouts: list[Trajectory], verdicts: dict[str, Verdict], policy_id: str, round: int, shard: int) -> dict[str, Any]:
+def eval_row(run: Run, problem: Problem, rollouts: Sequence[Trajectory], verdicts: dict[str, Verdict]) -> dict[str, Any]:
+    """One problem's counts; `majority` and `chain_passes` are null where nothing can tell them."""
     outcomes = [verdicts[r.id].outcome for r in rollouts]
+    passed = [o == "pass" for o in outcomes]
+    keys = [answer_key(problem, r.text) for r in rollouts]
+    known = [k for k in keys if k is not None]
     return {
-        "round": round,
-        "stage": "evaluate",
-        "shard": shard,
-        "policy_id": policy_id,
-        "benchmark": "heldout",
         "problem_id": problem.id,
         "domain": problem.domain,
         "level": problem.level,
         "n": len(outcomes),
-        "passes": outcomes.count("pass"),
+        "passes": sum(passed),
         "unknowns": outcomes.count("unknown"),
+        "majority": majority(known, passed) if len(known) == len(keys) else None,
+        "chain_passes": _chain_passes(run, problem, rollouts, passed),
     }
 
 
+def _chain_passes(run: Run, problem: Problem, rollouts: Sequence[Trajectory], passed: Sequence[bool]) -> int | None:
+    """Answers that are right and rightly reasoned (CoT-Pass), judged by the world's step checker where the problem is the world's."""
+    if run.world is None:
+        return None
+    votes = [run.world.check_chain(problem, r.text) for r in rollouts]
+    if any(vote is None for vote in votes):
+        return None
+    return sum(ok and chain_holds([bool(vote)], "all") for ok, vote in zip(passed, votes, strict=True))
+
+
 def summary(run: Run, round: int, policy_id: str) -> Summary:
-    """pass@1 with a bootstrap interval over problems, and the paired gain over the policy before training."""
-    rates = run.lake.query("SELECT problem_id, round, passes / n AS rate FROM evals WHERE round IN (0, ?) AND n > 0 ORDER BY problem_id", (round,))
-    now = rates.filter(rates["round"] == round)["rate"].to_numpy()
-    estimate = mean_with_interval(now, key=("evaluate", round))
-    found: Summary = {"policy_id": policy_id, "problems": len(now), **_named("pass_at_1", estimate)}
-    if round > 0:
-        first = rates.filter(rates["round"] == 0)["rate"].to_numpy()
-        found |= _named("gain", paired_difference(first, now, key=("gain", round)))
+    """Every score of the held-out problems with its interval, the paired gain over the policy before training, and the benchmarks' scores."""
+    columns = "problem_id, round, benchmark, n, passes, majority, chain_passes"
+    evals = run.lake.query(f"SELECT {columns} FROM evals WHERE round IN (0, ?) AND n > 0 ORDER BY problem_id", (round,))
+    found: Summary = {"policy_id": policy_id, "problems": 0, "benchmarks": {}}
+    for benchmark in evals["benchmark"].unique().sort():
+        table = evals.filter(pl.col("benchmark") == benchmark)
+        now = table.filter(pl.col("round") == round)
+        rates = (now["passes"] / now["n"]).to_numpy()
+        one: Summary = {"problems": len(rates)}
+        for metric, value, low, high in scores(now).select("metric", "value", "low", "high").iter_rows():
+            one |= _named(metric.replace("@", "_at_").replace("-", "_"), (value, low, high))
+        if round > 0:
+            first = table.filter(pl.col("round") == 0)
+            one |= _named("gain", paired_difference((first["passes"] / first["n"]).to_numpy(), rates, key=("gain", round)))
+        if benchmark == HELDOUT:
+            found |= one
+        else:
+            found["benchmarks"][benchmark] = one
     return found
 
 
-def _named(name: str, estimate: Estimate) -> dict[str, float]:
-    return {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+def _named(name: str, estimate: tuple[float, float, float]) -> dict[str, float]:
+    value, low, high = estimate
+    return {name: value, f"{name}_low": low, f"{name}_high": high}

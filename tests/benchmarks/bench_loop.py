@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--keep", type=Path, help="folder to keep the runs in")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     args = parser.parse_args(argv)
-    from pipelines.evaluate import paired_difference
+    from pipelines.intervals import paired_difference
 
     arms = {"both": (False, True), "real": (False,), "control": (True,)}[args.arms]
     with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(args.jobs) as pool:

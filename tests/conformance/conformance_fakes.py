@@ -174,6 +174,11 @@ class AdditionWorld:
             return None
         return self._problem("story", problem.level, problem.meta["a"], problem.meta["b"], problem.split, ("Bob", "Cid", "Dora")[key % 3])
 
+    def check_chain(self, problem: Problem, response: str) -> bool | None:
+        if problem.meta.get("world") != self.name:
+            return None
+        return response == self.demonstration(problem)
+
 
 class Calculator:
     """Environment: answers `calc(a + b)` at the end of a turn; anything else ends the conversation."""

@@ -219,6 +219,7 @@ def check_world(world: World, per_cell: int = 6) -> None:
     assert not texts["train"] & texts["heldout"]
     assert len(texts["train"]) > len(world.families()) * len(world.levels()) * per_cell
     assert world.paraphrase(Problem("not of this world", "1"), 0) is None
+    assert world.check_chain(Problem("not of this world", "1"), "#### 1") is None
 
 
 def test_worlds_conform() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from data.errors import UserError
 from data.keyed import keyed_seed
 from data.records import Problem
+from generators.worlds.arithmetic.chain import chain_is_right
 from generators.worlds.arithmetic.draw import Draw
 from generators.worlds.arithmetic.families import FAMILIES
 from generators.worlds.arithmetic.shape import Family, Numbers, Shape
@@ -69,6 +70,13 @@ class ArithmeticWorld:
             if other.prompt != problem.prompt:
                 return other
         raise AssertionError(f"shape {shape.name} of {problem.domain} has one surface only")
+
+    def check_chain(self, problem: Problem, response: str) -> bool | None:
+        """Every equation holds, starts from what the problem told, and the last one gives the stated answer."""
+        if world_problem(self.name, problem) is None:
+            return None
+        shape, numbers = _recall(problem)
+        return chain_is_right(response, numbers.values(), shape.steps)
 
 
 def _family(name: str) -> Family:
