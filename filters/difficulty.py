@@ -1,19 +1,21 @@
 """Difficulty of a problem for a policy: how many of its judged answers passed, and what that says about its true pass rate.
 
+The pass rate has a Beta posterior; its prior is fitted to all problems of the same policy version (`filters.beta.fit_prior`).
 Bands are compared on integer counts (k·q against p·n), never on floats: 2 of 8 is inside [0.25, 0.75] on every machine.
 """
 
 from __future__ import annotations
 
-import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
 import polars as pl
+
+from filters.beta import Prior, credible_interval, fit_prior
 
 DIFFICULTY_SCHEMA: dict[str, Any] = {
     "problem_id": pl.String,
@@ -66,65 +68,22 @@ class Band:
 PRESETS: Mapping[str, Band] = MappingProxyType(
     {
         "dapo": Band.of(0, 1, mixed=True),  # DAPO (arXiv 2503.14476, section 3.2): 0 < k < n
-        "sws": Band.of("0.25", "0.75"),  # SwS (arXiv 2506.08989, section 2.4): 2..6 of 8
+        "medvlthinker": Band.of("1/16", "7/16"),  # MedVLThinker (arXiv 2508.02669): 1..7 of 16
+        "sws": Band.of("0.25", "0.75"),  # SwS (arXiv 2506.08989, section 2.4), synthesized problems: 2..6 of 8
+        "sws_training": Band.of("1/8", "7/8"),  # the same, dynamic sampling of augmented RL (its released script): 1..7 of 8
         "svs_source": Band.of("1/8", "1/2"),  # SvS (arXiv 2508.14029, Alg. 1; ends included as in its code): 1..4 of 8
         "svs_variant": Band.of("1/8", "5/8"),  # the same: 1..5 of 8
     }
 )
 
 
-def beta_cdf(x: float, a: float, b: float) -> float:
-    """Regularised incomplete beta function I_x(a, b), by its continued fraction (Numerical Recipes 6.4; Lentz's method)."""
-    if x <= 0 or x >= 1:
-        return float(x >= 1)
-    front = math.exp(math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x))
-    if x < (a + 1) / (a + b + 2):
-        return front * _continued_fraction(x, a, b) / a
-    return 1 - front * _continued_fraction(1 - x, b, a) / b
-
-
-def _continued_fraction(x: float, a: float, b: float) -> float:
-    tiny = 1e-300
-    c, d = 1.0, 1 / _nonzero(1 - (a + b) * x / (a + 1), tiny)
-    value = d
-    for m in range(1, 10_000):
-        for numerator in (m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m)), -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))):
-            d = 1 / _nonzero(1 + numerator * d, tiny)
-            c = _nonzero(1 + numerator / c, tiny)
-            value *= c * d
-        if abs(c * d - 1) < 1e-15:
-            break
-    return value
-
-
-def _nonzero(x: float, tiny: float) -> float:
-    return x if abs(x) > tiny else tiny
-
-
-def beta_quantile(p: float, a: float, b: float) -> float:
-    """x with I_x(a, b) = p, by bisection to the last bits; exact at p = 0 and 1."""
-    lo, hi = 0.0, 1.0
-    for _ in range(60):
-        middle = (lo + hi) / 2
-        lo, hi = (middle, hi) if beta_cdf(middle, a, b) < p else (lo, middle)
-    return (lo + hi) / 2
-
-
-@lru_cache(maxsize=65_536)
-def credible_interval(passes: int, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Equal-tailed credible interval of the pass rate under a uniform prior, Beta(1, 1); (0.025, 0.975) for n = 0."""
-    if not 0 <= passes <= n:
-        raise ValueError(f"passes must lie in 0..n, got {passes} of {n}")
-    tail = (1 - level) / 2
-    return beta_quantile(tail, passes + 1, n - passes + 1), beta_quantile(1 - tail, passes + 1, n - passes + 1)
-
-
 def estimate(verdicts: pl.DataFrame, problems: pl.DataFrame | None = None) -> pl.DataFrame:
-    """One row per problem and policy, sorted by both: counts, pass rate and interval (`DIFFICULTY_SCHEMA`).
+    """One row per problem and policy, sorted by both: counts, pass rate, posterior mean and interval (`DIFFICULTY_SCHEMA`).
 
     `verdicts`: problem_id, policy_id, outcome, one row per rollout. Unknown verdicts are counted apart and are not in n.
     `problems` (problem_id, domain, level, concepts; any may be absent) gives the columns that describe the problem.
-    `pass_rate` is null where n = 0; `posterior_mean` = (k + 1) / (n + 2).
+    `pass_rate` is null where n = 0; `posterior_mean` = (a + k) / (a + b + n) with the policy's own prior Beta(a, b), uniform where it
+    has fewer than `filters.beta.FEWEST` judged problems.
     """
     outcome = pl.col("outcome")
     counts = (
@@ -135,20 +94,27 @@ def estimate(verdicts: pl.DataFrame, problems: pl.DataFrame | None = None) -> pl
             unknowns=(outcome == "unknown").sum().cast(pl.Int64),
         )
         .with_columns(n=pl.col("passes") + pl.col("fails"))
-        .with_columns(
-            pass_rate=pl.when(pl.col("n") > 0).then(pl.col("passes") / pl.col("n")),
-            posterior_mean=(pl.col("passes") + 1) / (pl.col("n") + 2),
-        )
+        .with_columns(pass_rate=pl.when(pl.col("n") > 0).then(pl.col("passes") / pl.col("n")))
     )
-    pairs = counts.select("passes", "n").unique()
-    bounds = [credible_interval(k, n) for k, n in pairs.iter_rows()]
-    pairs = pairs.with_columns(
-        pl.Series("ci_low", [low for low, _ in bounds], pl.Float64),
-        pl.Series("ci_high", [high for _, high in bounds], pl.Float64),
-    )
-    rows = counts.join(pairs, on=["passes", "n"], how="left")
+    pairs = counts.select("policy_id", "passes", "n").unique()
+    priors = priors_of(counts)
+    posteriors = [_posterior(k, n, priors[policy]) for policy, k, n in pairs.iter_rows()]
+    columns = [pl.Series(name, [p[i] for p in posteriors], pl.Float64) for i, name in enumerate(("posterior_mean", "ci_low", "ci_high"))]
+    rows = counts.join(pairs.with_columns(columns), on=["policy_id", "passes", "n"], how="left")
     described = [c for c in ("domain", "level", "concepts") if problems is not None and c in problems.columns]
     if problems is not None and described:
         rows = rows.join(problems.select("problem_id", *described).unique("problem_id", keep="first"), on="problem_id", how="left")
     rows = rows.with_columns(pl.lit(None, dtype).alias(name) for name, dtype in DIFFICULTY_SCHEMA.items() if name not in rows.columns)
     return rows.select(pl.col(name).cast(dtype) for name, dtype in DIFFICULTY_SCHEMA.items()).sort("problem_id", "policy_id")
+
+
+def priors_of(counts: pl.DataFrame) -> dict[str, Prior]:
+    """The fitted prior of each policy in a table with policy_id, passes and n."""
+    return {
+        policy: fit_prior(Counter(zip(table["passes"].to_list(), table["n"].to_list(), strict=True)))
+        for (policy,), table in counts.group_by("policy_id")
+    }
+
+
+def _posterior(passes: int, n: int, prior: Prior) -> tuple[float, float, float]:
+    return ((prior.a + passes) / (prior.a + prior.b + n), *credible_interval(passes, n, prior=prior))

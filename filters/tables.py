@@ -38,9 +38,10 @@ DIFFICULTY = table(
     Column("unknowns", "BIGINT", "Answers that could not be judged; not counted in n."),
     Column("n", "BIGINT", "Judged answers: passes + fails."),
     Column("pass_rate", "DOUBLE", "passes / n, null where n = 0."),
-    Column("posterior_mean", "DOUBLE", "Mean of the pass rate under a uniform prior: (passes + 1) / (n + 2)."),
-    Column("ci_low", "DOUBLE", "Lower end of the 95 % credible interval of the pass rate under a uniform prior."),
+    Column("posterior_mean", "DOUBLE", "Mean of the pass rate's posterior, whose Beta prior is fitted to all problems of the policy."),
+    Column("ci_low", "DOUBLE", "Lower end of the 95 % credible interval of the pass rate under that prior."),
     Column("ci_high", "DOUBLE", "Upper end of it."),
+    Column("decision", "VARCHAR", "in or out of the recipe's band, or open: more answers would be needed to tell."),
     key=("round", "stage", "policy_id", "problem_id"),
 )
 

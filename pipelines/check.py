@@ -6,7 +6,6 @@ import difflib
 from pathlib import Path
 
 from data.errors import UserError
-from filters.difficulty import Band
 from generators.strategies.registry import make_strategy
 from generators.worlds.registry import get_world
 from pipelines.grpo.presets import preset_named
@@ -19,7 +18,6 @@ def check_names(recipe: Recipe) -> None:
     for name, part in recipe.strategies.items():
         make_strategy(name, part.model_dump())
     preset_named(recipe.train.preset, recipe.train.objective)
-    Band.of(recipe.difficulty.low, recipe.difficulty.high)
     policy_folder(recipe.policy.path)
     _check_world(recipe)
     for file in recipe.problems.files:

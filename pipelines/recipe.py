@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from data.errors import UserError
 from data.ids import content_hash
 from data.records import Sampling
+from filters.difficulty import PRESETS
 
 SHIPPED = Path(__file__).parent / "recipes"
 Positive = Annotated[int, Field(ge=1)]
@@ -73,11 +74,17 @@ class ProbePart(Part):
     """Problems answered at the start of each round, half of them never probed before."""
     n: Positive = 8
     """Answers per problem."""
+    most: Annotated[int, Field(ge=0)] = 0
+    """Adaptive sampling: a problem whose difficulty is undecided after `n` answers gets `n` more at a time, up to this many; 0 = off."""
     shard: Positive = 120
     """Problems per shard: what a crash can cost at most."""
 
 
 class DifficultyPart(Part):
+    band: str = ""
+    """A named band of pass rates instead of low and high: dapo, medvlthinker, sws, sws_training, svs_source, svs_variant."""
+    certainty: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    """How sure "in" or "out" of the band must be; a problem in between is "open" and, where `probe.most` allows, sampled on."""
     low: Share = 0.02
     high: Share = 0.98
     """Inclusive band of pass rates that are worth training on; of 8 answers, 1 to 7."""
@@ -86,6 +93,8 @@ class DifficultyPart(Part):
     def _ordered(self) -> DifficultyPart:
         if self.low > self.high:
             raise ValueError(f"low ({self.low}) is above high ({self.high}); give low <= high")
+        if self.band and self.band not in PRESETS:
+            raise ValueError(f"no band named {self.band!r}; there are: {', '.join(PRESETS)}")
         return self
 
 

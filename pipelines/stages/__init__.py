@@ -22,7 +22,7 @@ FIRST = (SEEDS, EVALUATE)
 ROUND = (
     Stage("probe", probe_stage, "the policy answers problems", generates=True),
     Stage("verify", verify_stage, "programs judge the answers"),
-    Stage("estimate", estimate_stage, "pass rates become difficulty"),
+    Stage("estimate", estimate_stage, "pass rates become difficulty", generates=True),
     Stage("synthesize", synthesize_stage, "strategies propose new problems", generates=True),
     Stage("audit", audit_stage, "candidates and their checks are examined"),
     Stage("select", select_stage, "what is worth training on"),

@@ -12,6 +12,7 @@ from generators.strategies.base import RoundContext, Strategy
 from pipelines.problems import problems_by_id
 from pipelines.run import Run
 from pipelines.stages.base import Summary
+from pipelines.stages.estimate import band
 
 
 def synthesize_stage(run: Run, round: int) -> Summary:
@@ -67,13 +68,14 @@ def _context(run: Run, round: int, strategy: Strategy, generate: Generate) -> Ro
         (round,),
     )
     ids = difficulty["problem_id"].unique().sort().to_list()
+    inside = band(run)
     return RoundContext(
         round=round,
         seed=recipe.seed,
         budget=part.budget,
         difficulty=difficulty,
         problems={p.id: p for p in problems_by_id(run, ids)},
-        band=(recipe.difficulty.low, recipe.difficulty.high),
+        band=(float(inside.lo), float(inside.hi)),
         group_size=recipe.train.group_size,
         policy_id=run.policy().id,
         sampling=recipe.sampling.sampling(),

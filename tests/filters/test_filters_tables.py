@@ -19,7 +19,7 @@ def test_rows_fill_exactly_the_columns_of_their_tables() -> None:
     assert (row["candidate_id"], row["problem_id"], row["strategy"]) == (problem.id, problem.id, "seed")
     estimated = estimate(pl.DataFrame({"problem_id": ["a"], "policy_id": ["p"], "outcome": ["pass"]})).row(0, named=True)
     assert tuple(difficulty_row(estimated, **PLACE)) == DIFFICULTY.names
-    assert DIFFICULTY.names[3:] == tuple(DIFFICULTY_SCHEMA)
+    assert DIFFICULTY.names[3:] == (*DIFFICULTY_SCHEMA, "decision")
 
 
 def test_times_and_isolation_do_not_count_for_the_digest() -> None:
