@@ -218,6 +218,12 @@ class Ledger:
             rows = self._con.execute(f"SELECT {', '.join(names)} FROM requests WHERE attempts > 1 OR repeats > 0 ORDER BY key").fetchall()
         return [dict(zip(names, row)) for row in rows]
 
+    def errors(self, most: int = 5) -> list[tuple[str, int]]:
+        """The commonest errors of requests whose last answer was one, with their counts."""
+        with self._reading():
+            sql = "SELECT error, count(*) AS times FROM requests WHERE state = 'failed' GROUP BY error ORDER BY times DESC, error LIMIT ?"
+            return self._con.execute(sql, (most,)).fetchall()
+
     def _select(self, columns: str, condition: str, keys: Sequence[str], params: Sequence[Any]) -> list[tuple[Any, ...]]:
         with self._reading():
             sql = f"SELECT {columns} FROM requests WHERE key IN (SELECT value FROM json_each(?)) {condition}"

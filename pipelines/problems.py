@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
+from data.problems_io import read_problems
 from data.records import Problem
 from data.tables import problem_from_row
+from generators.worlds.registry import get_world
+from pipelines.recipe import Recipe
 from pipelines.run import Run
 
 
@@ -31,3 +35,16 @@ HELDOUT = "heldout"
 def heldout_sets(run: Run) -> dict[str, list[Problem]]:
     """Everything that is evaluated and never trained on, by benchmark: the held-out problems first."""
     return {HELDOUT: heldout_problems(run)}
+
+
+def count_problems(recipe: Recipe) -> tuple[int, int]:
+    """(problems to learn from, problems held out) that the recipe's world and files give, before duplicates fall out."""
+    part, most = recipe.problems, recipe.evaluate.problems
+    train = heldout = 0
+    if part.world:
+        world = get_world(part.world)
+        train += len(part.families or world.families()) * len(part.levels or world.levels()) * part.per_cell
+        heldout += most
+    rows = len({p.id for file in part.files for p in read_problems(Path(file))})
+    share = min(int(part.heldout_share * rows + 0.5), most)
+    return train + rows - share, heldout + share

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-Listener = Callable[[str, Mapping[str, Any]], None]
-PLAIN_EVERY = 10.0  # seconds between plain progress lines
+from flows.cli.events import Listener
+
+PLAIN_EVERY = 5.0  # seconds between plain progress lines
 
 
 @contextmanager

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from pipelines.recipe import Recipe
 
 
-def drive(folder: Path, recipe: Recipe | None, *, prefect: bool, quiet: bool) -> int:
-    """Begin (with a recipe) or go on with (without one) the run in `folder`; the exit status."""
+def drive(folder: Path, recipe: Recipe | None, *, prefect: bool, quiet: bool, events: bool = False) -> int:
+    """Begin (with a recipe) or go on with (without one) the run in `folder`; the exit status.
+
+    events: print the run's events as JSON lines on standard output, and nothing else.
+    """
     from rich.console import Console
 
     from flows.cli.display import display
+    from flows.cli.events import EventLines, EventLog
     from flows.cli.summary import closing
     from pipelines.run import Run
 
@@ -29,7 +36,14 @@ def drive(folder: Path, recipe: Recipe | None, *, prefect: bool, quiet: bool) ->
 
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, stop)
-    with display(console, quiet=quiet) as listener:
+    log = EventLog(folder)
+    with display(console, quiet=quiet or events) as shown, contextlib.closing(log):
+        listeners = (EventLines(sys.stdout) if events else shown, log)
+
+        def listener(kind: str, data: Mapping[str, Any]) -> None:
+            for each in listeners:
+                each(kind, data)
+
         run = Run.create(folder, recipe, listener=listener) if recipe is not None else Run.open(folder, listener=listener)
         try:
             with run:
@@ -42,12 +56,15 @@ def drive(folder: Path, recipe: Recipe | None, *, prefect: bool, quiet: bool) ->
                     from pipelines.loop import run_loop
 
                     run_loop(run)
-        except BaseException:
+                run.emit("run_done", folder=str(folder))
+        except BaseException as error:
             if not interrupted:
+                listener("run_failed", {"error": f"{type(error).__name__}: {error}"})
                 raise
             # Whatever it came out as: libraries turn the interruption into errors of their own (DuckDB: "Query interrupted").
             listener("interrupted", {})
             print(f"\nsynth: interrupted; nothing is lost, go on with: synth resume {folder}", file=sys.stderr)
             return 130
-    closing(console, folder)
+    if not events:
+        closing(console, folder)
     return 0

@@ -11,6 +11,8 @@ EPILOG = """examples:
   synth run my.toml --out runs/mine
   synth run --problems gsm8k.jsonl.gz --rounds 1   your own problems, {"prompt"|"question": …, "answer": …} a line
   synth run --set train.learning_rate=1e-4 --set evaluate.n=8
+  synth run --preview 2                            what is asked and answered, two items per stage
+  synth run my.toml --dry-run                      is the recipe in order, and what will it cost?
   synth run --prefect                              the same run as a Prefect flow, a task per stage
 """
 
@@ -24,6 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, metavar="N", help="run seed (default: the recipe's)")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a recipe key; may be given again and again")
     parser.add_argument("--prefect", action="store_true", help="as a Prefect flow, against PREFECT_API_URL or a server of our own")
+    parser.add_argument("--preview", type=int, metavar="N", help="show N prompts, answers and verdicts of every stage; keep nothing")
+    parser.add_argument("--dry-run", action="store_true", help="check everything, print the resolved recipe, estimate requests, tokens and time")
+    parser.add_argument("--json", action="store_true", help="print the run's events as JSON lines and nothing else")
     parser.add_argument("--quiet", action="store_true", help="print the closing table only")
 
 
@@ -41,8 +46,19 @@ def main(args: argparse.Namespace) -> int:
     local = Path(recipe.policy.path)
     if (local / "config.json").is_file() and not local.is_absolute():  # so that `synth resume` finds it from any folder
         recipe = load_recipe(args.recipe, args.set, **changes, policy__path=str(local.resolve()))
+    if args.preview is not None or args.dry_run:
+        from rich.console import Console
+
+        from flows.cli.look import dry_run, preview
+
+        console = Console(highlight=False)
+        if args.preview is not None:
+            preview(console, recipe, args.preview)
+        else:
+            dry_run(console, recipe)
+        return 0
     folder = args.out or _next_folder(recipe.name)
-    return drive(folder, recipe, prefect=args.prefect, quiet=args.quiet)
+    return drive(folder, recipe, prefect=args.prefect, quiet=args.quiet, events=args.json)
 
 
 def _next_folder(name: str) -> Path:

@@ -1,0 +1,90 @@
+"""`synth run --preview N` and `--dry-run`: what a recipe would ask, shown or counted, with nothing kept."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pipelines.recipe import Recipe
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+PILOT_ITEMS = 48  # problems: enough rows for the engine's usual pace, a few seconds of work
+
+
+def preview(console: Console, recipe: Recipe, items: int) -> None:
+    """N items of every stage: the exact prompt, what the policy answers, what the verifier says, what strategies propose."""
+    from data.errors import UserError
+    from pipelines.check import check_names
+    from pipelines.preview import ASKING, asked, proposed, tried
+
+    if items < 1:
+        raise UserError(f"--preview {items}: give the number of items to show per stage, 1 or more")
+    check_names(recipe)
+    console.print(f"[bold]preview[/] of recipe {recipe.name}: {items} items per stage, really run in a scratch folder; nothing is kept\n")
+    with tried(recipe, items) as lake:
+        for stage in ASKING:
+            if stage == "synthesize":
+                for strategy, prompt, reference, why in proposed(lake, items):
+                    _title(console, stage, f"{strategy} proposes, because: {why}")
+                    _block(console, prompt)
+                    _block(console, f"reference {reference or '(none)'}", "dim")
+            for item in asked(lake, stage, items):
+                _title(console, stage, f"prompt, {item.prompt_tokens} tokens")
+                _block(console, item.prompt)
+                _block(console, f"answer, {item.answer_tokens} tokens", "dim")
+                _block(console, item.answer)
+                if item.outcome:
+                    colour = {"pass": "green", "fail": "red"}.get(item.outcome, "yellow")
+                    console.print(f"  [{colour}]{item.outcome}[/]", end=" ")
+                    console.print(f"{item.reason}; reference {item.reference}\n", markup=False, emoji=False, style="dim")
+    console.print("to run it: the same command without --preview", style="dim")
+
+
+def _title(console: Console, stage: str, text: str) -> None:
+    console.print(f"[bold]{stage}[/]", end="  ")
+    console.print(text, markup=False, emoji=False, style="dim")
+
+
+def _block(console: Console, text: str, style: str = "") -> None:
+    for line in text.splitlines() or [""]:
+        console.print(f"  {line}", markup=False, emoji=False, soft_wrap=True, style=style)
+
+
+def dry_run(console: Console, recipe: Recipe) -> None:
+    """Everything checked, requests counted, tokens and time scaled from a pilot on the embedded engine; no other engine is called."""
+    import tomli_w
+    from rich.table import Table
+
+    from flows.cli.watch import clock
+    from pipelines.check import check_names
+    from pipelines.plan import measure, plan
+    from pipelines.preview import tried
+    from pipelines.problems import count_problems
+
+    check_names(recipe)
+    train_problems, heldout_problems = count_problems(recipe)
+    pilot = None
+    if recipe.engine.kind == "local":
+        console.print(f"pilot: {PILOT_ITEMS} items per stage on this machine …", style="dim")
+        with tried(recipe, PILOT_ITEMS) as lake:
+            pilot = measure(lake)
+    lines = plan(recipe, train_problems=train_problems, heldout_problems=heldout_problems, pilot=pilot)
+    console.print(tomli_w.dumps({k: v for k, v in recipe.plain().items() if v not in ({}, [])}), markup=False, emoji=False, soft_wrap=True)
+    console.print(f"{train_problems:,} problems to learn from, {heldout_problems:,} held out; the recipe is in order: every name and file was found\n")
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("stage", "requests", "tokens out", "time"):
+        table.add_column(name, justify="left" if name == "stage" else "right")
+    for line in lines:
+        count = f"{line.low:,}" if line.low == line.high else f"{line.low:,} – {line.high:,}"
+        per_answer = pilot.response_tokens if pilot else float(recipe.sampling.max_tokens)
+        tokens = f"{'~' if pilot else '≤ '}{line.expected * per_answer:,.0f}" if line.high else ""
+        table.add_row(line.stage, count if line.high else "", tokens, "" if line.seconds is None else f"~{clock(line.seconds)}")
+    console.print(table)
+    known = [line.seconds for line in lines if line.seconds is not None]
+    if pilot:
+        console.print(
+            f"\nabout [bold]{clock(sum(known))}[/] in all on this machine as busy as it is now: {pilot.tokens_per_second:,.0f} tokens/s, "
+            f"{pilot.response_tokens:.0f} tokens an answer, {pilot.mixed:.0%} of training groups with gradient"
+        )
+    console.print("nothing was written", style="dim")
