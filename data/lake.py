@@ -159,6 +159,16 @@ class Lake:
 
         return self._session.read(ask)
 
+    def relation(self, sql: str) -> duckdb.DuckDBPyRelation:
+        """A DuckDB relation on a cursor of its own: nothing is read before it is asked for rows. `sql` is a query or a table's name."""
+
+        def ask() -> duckdb.DuckDBPyRelation:
+            cursor = self._session.con.cursor()
+            cursor.execute(f"USE {LAKE}")
+            return cursor.table(sql) if sql.isidentifier() else cursor.sql(sql)
+
+        return self._session.read(ask)
+
     def known_ids(self, table: str, ids: Iterable[str]) -> set[str]:
         """Those of `ids` that are in the id column (the last of the key) of `table`."""
         column, wanted = self._table(table).key[-1], sorted(set(ids))

@@ -18,6 +18,9 @@ from pipelines.loop import run_loop
 from pipelines.recipe import Recipe, check_recipe
 from pipelines.run import Run, read_lake
 
+FEWEST = 12
+"""Problems that a shrunk run probes at least: with fewer there is often none in the band, and nothing to propose or train on."""
+
 ASKING = ("evaluate", "probe", "estimate", "synthesize", "train")
 """Stages that ask the model, in the order of a round."""
 
@@ -36,10 +39,10 @@ class Item:
 
 
 def shrunk(recipe: Recipe, items: int) -> Recipe:
-    """The same recipe with one round, one optimizer step and `items` problems or prompts per stage; answers per problem stay."""
+    """The same recipe with one round, one optimizer step and about `items` problems or prompts per stage; answers per problem stay."""
     raw = recipe.plain()
     raw["rounds"] = 1
-    raw["probe"]["problems"] = min(items, raw["probe"]["problems"])
+    raw["probe"]["problems"] = min(max(items, FEWEST), raw["probe"]["problems"])
     raw["evaluate"]["problems"] = min(items, raw["evaluate"]["problems"])
     raw["train"]["steps"] = 1
     raw["train"]["prompts_per_step"] = min(items, raw["train"]["prompts_per_step"])
@@ -70,7 +73,7 @@ def asked(lake: Lake, stage: str, items: int) -> list[Item]:
         SELECT m.request, len(m.prompt_tokens), m.text, len(m.tokens), v.outcome, v.reason, p.reference
         FROM mine m
         LEFT JOIN trajectories t ON list_contains(t.request_keys, m.key) AND t.round = m.round AND t.stage = m.stage
-        LEFT JOIN verdicts v USING (rollout_id)
+        LEFT JOIN (SELECT rollout_id, any_value(outcome) AS outcome, any_value(reason) AS reason FROM verdicts GROUP BY rollout_id) v USING (rollout_id)
         LEFT JOIN problems p ON p.problem_id = m.problem_id
         WHERE m.place = 1 ORDER BY m.problem_id, m.key LIMIT $2
         """,

@@ -21,7 +21,8 @@ def preview(console: Console, recipe: Recipe, items: int) -> None:
     if items < 1:
         raise UserError(f"--preview {items}: give the number of items to show per stage, 1 or more")
     check_names(recipe)
-    console.print(f"[bold]preview[/] of recipe {recipe.name}: {items} items per stage, really run in a scratch folder; nothing is kept\n")
+    shown = f"{items} item{'s' * (items > 1)} per stage, really run in a scratch folder; nothing is kept"
+    console.print(f"[bold]preview[/] of recipe {recipe.name}: {shown}\n", soft_wrap=True)
     with tried(recipe, items) as lake:
         for stage in ASKING:
             if stage == "synthesize":
@@ -71,7 +72,7 @@ def dry_run(console: Console, recipe: Recipe) -> None:
             pilot = measure(lake)
     lines = plan(recipe, train_problems=train_problems, heldout_problems=heldout_problems, pilot=pilot)
     console.print(tomli_w.dumps({k: v for k, v in recipe.plain().items() if v not in ({}, [])}), markup=False, emoji=False, soft_wrap=True)
-    console.print(f"{train_problems:,} problems to learn from, {heldout_problems:,} held out; the recipe is in order: every name and file was found\n")
+    console.print(f"{train_problems:,} problems to learn from, {heldout_problems:,} held out; every name and file of the recipe was found\n", soft_wrap=True)
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("stage", "requests", "tokens out", "time"):
         table.add_column(name, justify="left" if name == "stage" else "right")
@@ -85,6 +86,7 @@ def dry_run(console: Console, recipe: Recipe) -> None:
     if pilot:
         console.print(
             f"\nabout [bold]{clock(sum(known))}[/] in all on this machine as busy as it is now: {pilot.tokens_per_second:,.0f} tokens/s, "
-            f"{pilot.response_tokens:.0f} tokens an answer, {pilot.mixed:.0%} of training groups with gradient"
+            f"{pilot.response_tokens:.0f} tokens an answer, {pilot.mixed:.0%} of training groups with gradient",
+            soft_wrap=True,
         )
     console.print("nothing was written", style="dim")
