@@ -41,14 +41,13 @@ class OpenRun:
     @property
     def tables(self) -> list[str]:
         """The names of the lake's tables."""
-        return self.query("SELECT DISTINCT table_name FROM duckdb_columns() WHERE database_name = current_database() ORDER BY 1")["table_name"].to_list()
+        names = self.query("SELECT DISTINCT table_name FROM duckdb_columns() WHERE database_name = current_database() ORDER BY 1")
+        return names["table_name"].to_list()
 
     def columns(self, table: str) -> pl.DataFrame:
         """What each column of a table holds, in a sentence: column_name, data_type, comment."""
-        return self._lake.query(
-            "SELECT column_name, data_type, comment FROM duckdb_columns() WHERE table_name = ? AND database_name = current_database() ORDER BY column_index",
-            (self._known(table),),
-        )
+        mine = "WHERE table_name = ? AND database_name = current_database() ORDER BY column_index"
+        return self._lake.query(f"SELECT column_name, data_type, comment FROM duckdb_columns() {mine}", (self._known(table),))
 
     def query(self, sql: str, *, at_round: int | None = None) -> pl.DataFrame:
         """SQL over the lake's tables; `at_round=N` shows them as they stood after round N."""

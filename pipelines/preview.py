@@ -73,7 +73,9 @@ def asked(lake: Lake, stage: str, items: int) -> list[Item]:
         SELECT m.request, len(m.prompt_tokens), m.text, len(m.tokens), v.outcome, v.reason, p.reference
         FROM mine m
         LEFT JOIN trajectories t ON list_contains(t.request_keys, m.key) AND t.round = m.round AND t.stage = m.stage
-        LEFT JOIN (SELECT rollout_id, any_value(outcome) AS outcome, any_value(reason) AS reason FROM verdicts GROUP BY rollout_id) v USING (rollout_id)
+        LEFT JOIN (
+            SELECT rollout_id, any_value(outcome) AS outcome, any_value(reason) AS reason FROM verdicts GROUP BY rollout_id
+        ) v USING (rollout_id)
         LEFT JOIN problems p ON p.problem_id = m.problem_id
         WHERE m.place = 1 ORDER BY m.problem_id, m.key LIMIT $2
         """,

@@ -120,7 +120,8 @@ def _describe(stage: str, s: Mapping[str, Any]) -> str:
         return f"{s['pass']} pass, {s['fail']} fail, {s['unknown']} unknown"
     if stage == "estimate":
         undecided = f", {s['open']} open" if s.get("open") else ""
-        return f"pass rate {s['pass_rate']:.1%}; {s['solved']} of {s['problems']} problems solved at least once, {s['in_band']} in the band{undecided}"
+        solved = f"{s['solved']} of {s['problems']} problems solved at least once"
+        return f"pass rate {s['pass_rate']:.1%}; {solved}, {s['in_band']} in the band{undecided}"
     if stage == "synthesize":
         parts = ", ".join(f"{name} {count}" for name, count in s["by_strategy"].items())
         return f"{s['candidates']} candidates" + (f" ({parts})" if parts else "")

@@ -7,6 +7,7 @@ import json
 import os
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,7 +112,7 @@ def _rates(state: RunState, events: list[Event], now: float) -> None:
     if len(seen) < 2:
         return
     answers = tokens = 0
-    for before, after in zip(seen, seen[1:]):
+    for before, after in pairwise(seen):
         anew = after["done"] < before["done"] or after["tokens"] < before["tokens"]
         answers += after["done"] - (0 if anew else before["done"])
         tokens += after["tokens"] - (0 if anew else before["tokens"])
@@ -122,7 +123,8 @@ def _rates(state: RunState, events: list[Event], now: float) -> None:
 def _from_lake(state: RunState, lake: Lake) -> None:
     newest = lake.query("SELECT max(round) FROM decisions WHERE stage = 'synthesize'").item()
     if newest is not None:
-        rows = lake.query("SELECT stage, rule, kept, count(*) FROM decisions WHERE round = ? AND stage IN ('synthesize', 'audit') GROUP BY ALL", (newest,))
+        asked = "SELECT stage, rule, kept, count(*) FROM decisions WHERE round = ? AND stage IN ('synthesize', 'audit') GROUP BY ALL"
+        rows = lake.query(asked, (newest,))
         for stage, rule, kept, count in rows.iter_rows():
             if stage == "synthesize":
                 state.proposed += count
@@ -130,7 +132,8 @@ def _from_lake(state: RunState, lake: Lake) -> None:
                 state.kept += count
             else:
                 state.refused[rule] = state.refused.get(rule, 0) + count
-    counts = lake.query("SELECT passes, n, count(*) FROM difficulty WHERE round = (SELECT max(round) FROM difficulty) GROUP BY ALL ORDER BY ALL").rows()
+    newest_counts = "SELECT passes, n, count(*) FROM difficulty WHERE round = (SELECT max(round) FROM difficulty) GROUP BY ALL ORDER BY ALL"
+    counts = lake.query(newest_counts).rows()
     state.probed_n = max((n for _, n, _ in counts), default=0)
     for passes, n, problems in counts:
         bucket = round(passes * state.probed_n / n) if n else 0
@@ -157,9 +160,8 @@ def _seconds_left(state: RunState, lake: Lake, events: list[Event], now: float) 
     """What this stage and the stages after it take, judged by its own pace and by the last round's stages."""
     if state.state != "running" or not state.stage:
         return None
-    took: dict[str, float] = {}
-    for stage, seconds in lake.query("SELECT stage, seconds FROM stages WHERE round > 0 ORDER BY round").iter_rows():
-        took[stage] = seconds  # the newest round that finished it
+    # by stage; of several rounds the newest stays
+    took: dict[str, float] = dict(lake.query("SELECT stage, seconds FROM stages WHERE round > 0 ORDER BY round").iter_rows())
     from pipelines.stages import FIRST, ROUND
 
     names = [s.name for s in (FIRST if state.round == 0 else ROUND)]

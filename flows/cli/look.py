@@ -72,7 +72,8 @@ def dry_run(console: Console, recipe: Recipe) -> None:
             pilot = measure(lake)
     lines = plan(recipe, train_problems=train_problems, heldout_problems=heldout_problems, pilot=pilot)
     console.print(tomli_w.dumps({k: v for k, v in recipe.plain().items() if v not in ({}, [])}), markup=False, emoji=False, soft_wrap=True)
-    console.print(f"{train_problems:,} problems to learn from, {heldout_problems:,} held out; every name and file of the recipe was found\n", soft_wrap=True)
+    found = f"{train_problems:,} problems to learn from, {heldout_problems:,} held out; every name and file of the recipe was found\n"
+    console.print(found, soft_wrap=True)
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("stage", "requests", "tokens out", "time"):
         table.add_column(name, justify="left" if name == "stage" else "right")

@@ -176,7 +176,8 @@ def _answers(console: Console, lake: Lake, problem_id: str, most: int) -> None:
     mix = ", ".join(f"{count} {outcome or 'not judged'}" for outcome, count in counts.iter_rows())
     _section(console, f"answers  [dim]{rows.height} in all: {mix}[/]")
     for round, stage, outcome, reason, tokens, text, rollout in _spread(rows, most).iter_rows():
-        _print(console, f"  round {round}  {stage:<8}  {outcome or '–':<7}  {_cut(text)}   ({reason or 'not judged'}; {tokens} tokens, {rollout[:12]})")
+        about = f"({reason or 'not judged'}; {tokens} tokens, {rollout[:12]})"
+        _print(console, f"  round {round}  {stage:<8}  {outcome or '–':<7}  {_cut(text)}   {about}")
     if rows.height > most:
         console.print(f"  [dim]{rows.height - most} more: --answers {rows.height}[/]")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,6 +88,24 @@ def _verdict(console: Console, rounds: list[RoundSummary], folder: Path) -> None
             f", 95 % interval [{low:+.1f}, {high:+.1f}]: {sure}",
             soft_wrap=True,
         )
+        if others := _scores(last):
+            console.print(f"after it: {others}", soft_wrap=True)
+        for name, found in sorted(last.get("benchmarks", {}).items()):
+            gain = f"{100 * found['gain']:+.1f} [{100 * found['gain_low']:+.1f}, {100 * found['gain_high']:+.1f}]"
+            console.print(f"{name}: pass@1 {found['pass_at_1']:.1%} on {found['problems']} problems, gain {gain}; {_scores(found)}", soft_wrap=True)
     console.print(
         f'everything it made, kept, refused and why: synth query {folder} "SELECT rule, kept, count(*) FROM decisions GROUP BY ALL"', soft_wrap=True
     )
+
+
+def _scores(found: Mapping[str, Any]) -> str:
+    """What else an evaluation found, largest k only; CoT-Pass counts an answer only where its chain is right, too."""
+    names = {"pass": "pass@", "majority": "majority@", "cot_pass": "CoT-Pass@"}
+    shown = []
+    for kind, label in names.items():
+        known = [int(key.rpartition("_at_")[2]) for key in found if key.startswith(f"{kind}_at_") and key.rpartition("_at_")[2].isdigit()]
+        if known and (kind != "pass" or max(known) > 1):
+            k = 1 if kind == "cot_pass" else max(known)
+            key = f"{kind}_at_{k}"
+            shown.append(f"{label}{k} {found[key]:.1%} [{100 * found[key + '_low']:.1f}, {100 * found[key + '_high']:.1f}]")
+    return ", ".join(shown)

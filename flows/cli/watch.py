@@ -74,7 +74,8 @@ def _lines(state: RunState) -> list[tuple[str, str]]:
         lines.append(("", f"nothing is lost, go on with: synth resume {escape(str(state.folder))}"))
     if state.stage and state.state != "finished":
         progress = f"  {bar(state.done, state.total)} {state.done}/{state.total}" if state.total else ""
-        lines.append(("stage", f"round {state.round} of {state.rounds}: [bold]{state.stage}[/]{progress}  {clock(state.stage_seconds)}  {escape(state.note)}".rstrip()))
+        where = f"round {state.round} of {state.rounds}: [bold]{state.stage}[/]"
+        lines.append(("stage", f"{where}{progress}  {clock(state.stage_seconds)}  {escape(state.note)}".rstrip()))
     if state.state == "running":
         lines.append(("left", "not known before each stage ran once" if state.seconds_left is None else f"about {clock(state.seconds_left)}"))
     if state.answers_per_second is not None:
@@ -95,7 +96,8 @@ def _lines(state: RunState) -> list[tuple[str, str]]:
     if state.rewards:
         lines.append(("reward", f"{spark(state.rewards)}  {state.rewards[0]:.3f} → {state.rewards[-1]:.3f} over {len(state.rewards)} steps"))
     if state.scores:
-        lines.append(("pass@1", "  ".join(f"r{round} {value:.1%} [dim]\\[{100 * low:.1f}, {100 * high:.1f}][/]" for round, value, low, high in state.scores)))
+        scores = [f"r{round} {value:.1%} [dim]\\[{100 * low:.1f}, {100 * high:.1f}][/]" for round, value, low, high in state.scores]
+        lines.append(("pass@1", "  ".join(scores)))
     lines.extend(("errors" if i == 0 else "", f"{count:,} × {escape(error)}") for i, (error, count) in enumerate(state.errors))
     return lines
 

@@ -61,7 +61,8 @@ def why_nothing(probed: int, solved: int) -> str:
     """What to tell a user whose round has nothing to train on."""
     if solved == 0:
         return f"0 of {probed} problems solved: no gradient; use a stronger policy"
-    return f"{solved} of {probed} problems solved at least once, none inside the difficulty band: nothing to train on; widen the band (difficulty.low, difficulty.high)"
+    outside = f"{solved} of {probed} problems solved at least once, none inside the difficulty band"
+    return f"{outside}: nothing to train on; widen the band (difficulty.low, difficulty.high)"
 
 
 def _config(run: Run) -> GRPOConfig:

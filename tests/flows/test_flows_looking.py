@@ -175,7 +175,8 @@ def test_dry_run_counts_and_keeps_nothing(tmp_path, monkeypatch, capsys):
 
 
 def test_the_plan_adds_up():
-    recipe = load_recipe("arithmetic", ["rounds=2", "probe.problems=100", "probe.most=16", "evaluate.n=4", "train.steps=10", "train.prompts_per_step=5", "train.group_size=8"])
+    training = ["train.steps=10", "train.prompts_per_step=5", "train.group_size=8"]
+    recipe = load_recipe("arithmetic", ["rounds=2", "probe.problems=100", "probe.most=16", "evaluate.n=4", *training])
     pilot = Pilot(20.0, 30.0, 1000.0, 0.5, 0.01, 0.001, 0.0001)
     lines = {line.stage: line for line in plan(recipe, train_problems=60, heldout_problems=50, pilot=pilot)}
     assert (lines["evaluate"].expected, lines["evaluate"].seconds) == (600, 12.0)
@@ -208,7 +209,8 @@ def test_a_log_that_cannot_be_written_does_not_stop_the_run():
 def test_events_are_plain_json():
     import numpy as np
 
-    assert plain({"a": np.float32(0.5), "b": float("nan"), "c": (1, "x"), "d": Path("p"), "e": np.int64(3)}) == {"a": 0.5, "b": None, "c": [1, "x"], "d": "p", "e": 3.0}
+    given = {"a": np.float32(0.5), "b": float("nan"), "c": (1, "x"), "d": Path("p"), "e": np.int64(3)}
+    assert plain(given) == {"a": 0.5, "b": None, "c": [1, "x"], "d": "p", "e": 3.0}
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0 s"), (59.4, "59 s"), (60, "1 min 00 s"), (3599, "59 min 59 s"), (3660, "1 h 01 min")])
