@@ -119,6 +119,19 @@ def test_show_refuses_what_names_no_problem(finished, capsys, ident, sentence):
     assert sentence in capsys.readouterr().err
 
 
+def test_diff_of_a_run_with_itself_and_of_two_rounds(finished, capsys):
+    folder = str(finished[0])
+    assert main(["diff", folder, folder]) == 0
+    shown = capsys.readouterr().out
+    for word in ("recipe: the same", "digest: equal", "+0.0 points", "alike on 20", "chance"):
+        assert word in shown
+    assert main(["diff", folder, folder, "--rounds", "0", "2"]) == 0
+    assert "largest" in capsys.readouterr().out
+    assert main(["diff", folder, folder, "--at-round", "7"]) == 2
+    assert "no evaluation of round 7" in capsys.readouterr().err
+    assert main(["diff", folder, "/nowhere"]) == 2
+
+
 def test_the_public_face(finished):
     with synth.open_run(finished[0]) as run:
         assert {"problems", "rollouts", "decisions", "evals"} <= set(run.tables)

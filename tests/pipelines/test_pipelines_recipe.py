@@ -5,13 +5,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data.errors import UserError
-from pipelines.recipe import Recipe, differing_keys, load_recipe, shipped_recipes
+from pipelines.check import check_names
+from pipelines.recipe import Recipe, differing_keys, load_recipe, recipe_path, shipped_recipes
 from pipelines.recipe_file import read_recipe_file, write_recipe_file
 
 
 @pytest.mark.parametrize("name", shipped_recipes())
 def test_every_shipped_recipe_loads(name):
-    assert load_recipe(name).rounds >= 1
+    recipe = load_recipe(name)
+    check_names(recipe)  # every preset, band, family, policy and strategy that it names is there
+    assert recipe.name == name
+    assert recipe_path(name).read_text("utf-8").count("#") >= 2  # it says why
 
 
 @pytest.mark.parametrize(
@@ -21,6 +25,7 @@ def test_every_shipped_recipe_loads(name):
         ("trian.steps=3", "the nearest known key is 'train"),
         ("steps=3", "the nearest known key is 'train.steps'"),
         ("train.steps=0", "train.steps: input should be greater than or equal to 1 (got 0)"),
+        ("difficulty.band=swss", "no band named 'swss'; there are: dapo"),
         ("train.steps=many", "train.steps: input should be a valid integer"),
         ("difficulty.low=0.99", "low (0.99) is above high"),
         ("sampling.temperature=-1", "sampling.temperature: input should be greater than 0 (got -1)"),
