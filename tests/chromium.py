@@ -21,13 +21,10 @@ class Page:
         from websockets.sync.client import connect
 
         self.profile = tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True)
-        quiet = ("--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run", "--disable-default-apps")
-        self.browser = subprocess.Popen(
-            [CHROMIUM or "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars", *quiet]
-            + [f"--user-data-dir={self.profile.name}", "--remote-debugging-port=0", "--remote-allow-origins=*", "about:blank"],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars", "--no-first-run"]
+        flags += ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-default-apps"]
+        flags += [f"--user-data-dir={self.profile.name}", "--remote-debugging-port=0", "--remote-allow-origins=*", "about:blank"]
+        self.browser = subprocess.Popen([CHROMIUM or "chromium", *flags], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self.events: list[dict[str, Any]] = []
         self._last = 0
         port = self._port()

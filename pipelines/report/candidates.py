@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import polars as pl
 
-from pipelines.report import charts
-from pipelines.report.figure import Figure, Section, Table, count, label, plural, share, short, visible
+from pipelines.report import charts, words
+from pipelines.report.figure import Figure, Section, Table, count, label, plural, share, short
 from pipelines.report.palette import var
 from pipelines.report.queries import STAGE_ORDER
 
@@ -16,19 +18,15 @@ STAGE_NAMES = {"verify": "probe"}  # the verdicts of stage verify are on what th
 
 
 def fate_section(fates: pl.DataFrame) -> Section:
-    section = {
-        "id": "candidates",
-        "link": "Candidates",
-        "title": "What was kept, what was refused, and why?",
-        "look": "Every problem considered in a round, by where it comes from: a strategy that wrote it, or the pool it was probed from. It is either trained on "
-        "or refused by a rule; it is counted once, under the first rule that refused it.",
-        "bad": "A strategy most of whose candidates fall to one rule writes the wrong thing: duplicates mean too little variety, `band` that difficulty is off, "
-        "`verifier` that its own answers cannot be trusted. Any `heldout` is a leak that was caught.",
-    }
     if fates.is_empty():
-        return Section(**section, empty="No problem has been considered yet.")
-    rules = fates.filter(pl.col("fate") == "refused").group_by("rule").agg(pl.col("candidates").sum()).sort("candidates", "rule", descending=[True, False])
-    named = [rule for rule in rules["rule"].head(MAX_RULES)]
+        return replace(words.CANDIDATES, empty="No problem has been considered yet.")
+    rules = (
+        fates.filter(pl.col("fate") == "refused")
+        .group_by("rule")
+        .agg(pl.col("candidates").sum())
+        .sort("candidates", "rule", descending=[True, False])
+    )
+    named = rules["rule"].head(MAX_RULES).to_list()
     kinds = [("selected", var("accent")), ("admitted", var("c2")), *((f"refused: {label(r, 30)}", var(h)) for r, h in zip(named, HUES))]
     kinds += [("refused: other rules", var("quiet"))] if rules.height > MAX_RULES else []
     kinds.append(("not decided yet", var("line")))
@@ -62,23 +60,19 @@ def fate_section(fates: pl.DataFrame) -> Section:
         "Considered, by round and source",
         charts.parts(drawn_rows, drawn, [k for k in kinds if k[0] in {r["kind"] for r in drawn_rows}], shares=False),
         alt,
-        note="The problems read in round 0 are in the numbers below." if len(drawn) == len(later) < len(totals) else "" if len(drawn) == len(totals)
+        note="The problems read in round 0 are in the numbers below."
+        if len(drawn) == len(later) < len(totals)
+        else ""
+        if len(drawn) == len(totals)
         else f"The last {len(drawn)} of {len(totals)} bars are drawn; the numbers below are complete.",
         table=Table(["round", "source", "considered", "refused, by rule (stage)", "kept", "not decided yet"], cells, numeric_from=2),
     )
-    return Section(**section, figures=[figure], note=alt)
+    return replace(words.CANDIDATES, figures=[figure], note=alt)
 
 
 def verdict_section(mix: pl.DataFrame, reasons: pl.DataFrame) -> Section:
-    section = {
-        "id": "verdicts",
-        "link": "Verdicts",
-        "title": "What did the verifiers say?",
-        "look": "Programs judged every answer: pass, fail, or unknown where the verifier could not decide. Unknown is neither right nor wrong and enters no pass rate.",
-        "bad": "More than a few per cent unknown: the numbers above then speak for a part of the answers only. The reasons below say what to mend.",
-    }
     if mix.is_empty():
-        return Section(**section, empty="No answer has been judged yet.")
+        return replace(words.VERDICTS, empty="No answer has been judged yet.")
     place = {stage: i for i, stage in enumerate(STAGE_ORDER)}
     wide = (
         mix.pivot("outcome", index=["round", "stage"], values="answers")
@@ -93,12 +87,13 @@ def verdict_section(mix: pl.DataFrame, reasons: pl.DataFrame) -> Section:
         name = f"round {row['round']} · {label(STAGE_NAMES.get(row['stage'], row['stage']), 24)}"
         names.append(name)
         rows += [
-            {"name": name, "kind": o, "amount": row[o], "text": f"{name}: {count(row[o])} of {count(total)} {o} ({share(row[o], total)})"} for o in outcomes
+            {"name": name, "kind": o, "amount": row[o], "text": f"{name}: {count(row[o])} of {count(total)} {o} ({share(row[o], total)})"}
+            for o in outcomes
         ]
         shares = [f"{count(row[o])} ({share(row[o], total)})" for o in outcomes]
         cells.append([str(row["round"]), label(STAGE_NAMES.get(row["stage"], row["stage"]), 30), count(total), *shares])
     drawn = names[-MAX_BARS:]
-    totals = {o: int(mix.filter(pl.col("outcome") == o)["answers"].sum()) for o in outcomes}
+    totals: dict[str, int] = {o: int(mix.filter(pl.col("outcome") == o)["answers"].sum()) for o in outcomes}
     judged = sum(totals.values())
     alt = f"{short(judged)} answers judged: " + ", ".join(f"{share(n, judged)} {o}" for o, n in totals.items()) + "."
     figure = Figure(
@@ -114,7 +109,10 @@ def verdict_section(mix: pl.DataFrame, reasons: pl.DataFrame) -> Section:
         part = reasons.filter(pl.col("outcome") == outcome)
         if part.height:
             whole = totals.get(outcome, 0)
-            lines = [[count(n), share(n, whole), label(reason, 120), label(visible(example), 90)] for _, reason, n, example in part.iter_rows()]
+            lines = [
+                [count(n), share(n, whole), label(reason, 120), "" if example == reason else label(example, 90)]
+                for _, reason, n, example in part.iter_rows()
+            ]
             tables.append((title, Table(["answers", "share", "reason", "for instance"], lines, numeric_from=9)))
     note = alt if judged and "unknown" in totals else alt + " None was unknown."
-    return Section(**section, figures=[figure], tables=tables, note=note + ("" if reasons.height else f" {plural(0, 'reason')} to list."))
+    return replace(words.VERDICTS, figures=[figure], tables=tables, note=note + ("" if reasons.height else f" {plural(0, 'reason')} to list."))

@@ -93,7 +93,13 @@ def gains(rows: Rows, names: Sequence[str]) -> Spec:
 
 def curve(rows: Rows, starts: Rows, *, format: str, series: Sequence[str], smooth: int) -> Spec:
     """Rows: at (step over all rounds), series, value, text; starts: at, label of each round. Faint values, a moving mean of 2·smooth + 1 of them."""
-    x = {"field": "at", "type": "quantitative", "title": None, "scale": {"nice": False, "zero": False}, "axis": {"tickMinStep": 1, "tickCount": 6, "format": "d"}}
+    x = {
+        "field": "at",
+        "type": "quantitative",
+        "title": None,
+        "scale": {"nice": False, "zero": False},
+        "axis": {"tickMinStep": 1, "tickCount": 6, "format": "d"},
+    }
     y = {"type": "quantitative", "title": None, "scale": {"zero": False, "padding": 6}, "axis": {"format": format, "tickCount": 4}}
     colour = {
         "field": "series",
@@ -111,7 +117,10 @@ def curve(rows: Rows, starts: Rows, *, format: str, series: Sequence[str], smoot
         }
         lines.append({"transform": [moving], "mark": {"type": "line", "strokeWidth": 2}, "encoding": {"y": {"field": "mean", **y}}})
     lines.append(
-        {"mark": {"type": "point", "filled": True, "size": 30, "opacity": 0 if len(rows) > 3 else 1}, "encoding": {"y": {"field": "value", **y}, "tooltip": {"field": "text"}}}
+        {
+            "mark": {"type": "point", "filled": True, "size": 30, "opacity": 0 if len(rows) > 3 else 1},
+            "encoding": {"y": {"field": "value", **y}, "tooltip": {"field": "text"}},
+        }
     )
     return {
         "height": 150,
@@ -133,7 +142,13 @@ def curve(rows: Rows, starts: Rows, *, format: str, series: Sequence[str], smoot
 
 def histogram(rows: Rows, bins: Sequence[str], highest: float) -> Spec:
     """Rows: bin, share, inside (in the band), text. All of one family share the vertical scale up to `highest`."""
-    x = {"field": "bin", "type": "ordinal", "sort": list(bins), "title": None, "axis": {"labelAngle": 0, "labelOverlap": "greedy", "labelFontSize": 10}}
+    x = {
+        "field": "bin",
+        "type": "ordinal",
+        "sort": list(bins),
+        "title": None,
+        "axis": {"labelAngle": 0, "labelOverlap": "greedy", "labelFontSize": 10},
+    }
     return {
         "height": 110,
         "data": _values(rows, "bin", "share", "inside", "text"),
@@ -155,9 +170,15 @@ def parts(rows: Rows, names: Sequence[str], kinds: Sequence[tuple[str, str]], *,
     return {
         "height": 26 * len(names),
         "data": {"values": values},
-        "mark": {"type": "bar", "height": {"band": 0.72}},
+        "mark": {"type": "bar", "height": {"band": 0.66}, "opacity": 0.92},
         "encoding": {
-            "y": {"field": "name", "type": "nominal", "sort": list(names), "title": None, "axis": {"labelLimit": 130, "ticks": False, "domain": False}},
+            "y": {
+                "field": "name",
+                "type": "nominal",
+                "sort": list(names),
+                "title": None,
+                "axis": {"labelLimit": 130, "ticks": False, "domain": False},
+            },
             "x": {"field": "amount", "type": "quantitative", "stack": "normalize" if shares else "zero", "title": None, "axis": axis},
             "color": {
                 "field": "kind",

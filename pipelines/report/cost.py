@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import polars as pl
 
-from pipelines.report import charts
+from pipelines.report import charts, words
 from pipelines.report.figure import Figure, Section, Table, count, duration, label, short
 from pipelines.report.palette import SERIES
 from pipelines.report.queries import STAGE_ORDER
@@ -16,16 +17,8 @@ MAX_COLOURS = 8
 
 
 def cost_section(costs: pl.DataFrame) -> Section:
-    section = {
-        "id": "cost",
-        "link": "Cost",
-        "title": "What did it cost?",
-        "look": "Wall-clock seconds per stage, the tokens that were read, written and trained on, and the requests sent to the engine. "
-        "Repeats are answers to a request that was answered before; they are ignored, never counted twice.",
-        "bad": "A stage that takes longer every round, requests that had to be sent again, or answers that failed.",
-    }
     if costs.is_empty():
-        return Section(**section, empty="No stage has finished yet.")
+        return replace(words.COST, empty="No stage has finished yet.")
     order = {stage: i for i, stage in enumerate(STAGE_ORDER)}
     costs = costs.with_columns(order=pl.col("stage").replace_strict(order, default=len(order), return_dtype=pl.Int64)).sort("round", "order", "stage")
     seconds = costs.filter(pl.col("seconds") > 0).group_by("stage").agg(pl.col("seconds").sum()).sort("seconds", "stage", descending=[True, False])
@@ -45,9 +38,7 @@ def cost_section(costs: pl.DataFrame) -> Section:
     total = costs.select(pl.col(c).sum() for c in sums).row(0)
     cells = [[label(row["stage"], 30), duration(row["seconds"]), *_amounts(row, sums[1:])] for row in by_stage.iter_rows(named=True)]
     cells.append(["all", duration(total[0]), *(count(v) for v in total[1:])])
-    detail = [
-        [str(row["round"]), label(row["stage"], 30), duration(row["seconds"]), *_amounts(row, sums[1:])] for row in costs.iter_rows(named=True)
-    ]
+    detail = [[str(row["round"]), label(row["stage"], 30), duration(row["seconds"]), *_amounts(row, sums[1:])] for row in costs.iter_rows(named=True)]
     figures = []
     if rows:
         kinds = [(stage, SERIES[i % len(SERIES)]) for i, stage in enumerate(s for s in STAGE_ORDER if s in drawn)]
@@ -57,7 +48,7 @@ def cost_section(costs: pl.DataFrame) -> Section:
     tables = [("Per stage, all rounds together", Table(["stage", *heads], cells))]
     written, trained = total[sums.index("response_tokens")], total[sums.index("trained_tokens")]
     note = f"{alt} {short(written)} tokens written, {short(trained)} of them trained on."
-    return Section(**section, figures=figures, tables=tables, note=note)
+    return replace(words.COST, figures=figures, tables=tables, note=note)
 
 
 def _amounts(row: Mapping[str, Any], names: Sequence[str]) -> list[str]:

@@ -12,10 +12,8 @@ from typing import Any
 
 import polars as pl
 
+from pipelines.report.commands import recorded_commands
 from pipelines.report.figure import count, duration, interval, label, percent, plural, points, short, visible
-
-COMMANDS = Path("logs") / "commands.jsonl"
-"""In a run folder: a line per `synth run` or `synth resume` that wrote to it, {"at": …, "argv": […]}."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,7 @@ def head(
         tone=tone,
         facts=facts,
         tiles=_tiles(infos, costs, fates, took),
-        commands=_commands(folder),
+        commands=[visible(c) for c in recorded_commands(folder)],
         again=f"synth run {shlex.quote(str(folder / 'recipe.toml'))} --out NEW_FOLDER",
         digest=f"synth digest {where}",
         resume="" if finished else f"synth resume {where}",
@@ -107,7 +105,9 @@ def _verdict(infos: Mapping[tuple[int, str], dict[str, Any]], recipe: Mapping[st
     return "Nothing has been measured yet.", "none"
 
 
-def _tiles(infos: Mapping[tuple[int, str], dict[str, Any]], costs: pl.DataFrame, fates: pl.DataFrame, took: float | None) -> list[tuple[str, str, str]]:
+def _tiles(
+    infos: Mapping[tuple[int, str], dict[str, Any]], costs: pl.DataFrame, fates: pl.DataFrame, took: float | None
+) -> list[tuple[str, str, str]]:
     evaluated = sorted((round, info) for (round, stage), info in infos.items() if stage == "evaluate" and "pass_at_1" in info)
     tiles = []
     if evaluated:
@@ -120,7 +120,9 @@ def _tiles(infos: Mapping[tuple[int, str], dict[str, Any]], costs: pl.DataFrame,
     tiles.append(("problems trained on", count(selected), f"{count(refused)} refused by a rule"))
     rollouts, written, trained = (int(costs[c].sum() or 0) for c in ("rollouts", "response_tokens", "trained_tokens"))
     tiles.append(("answers", short(rollouts), f"{short(written)} tokens written"))
-    tiles.append(("tokens trained on", short(trained), f"in {plural(sum(info.get('steps') or 0 for (_, s), info in infos.items() if s == 'train'), 'step')}"))
+    tiles.append(
+        ("tokens trained on", short(trained), f"in {plural(sum(info.get('steps') or 0 for (_, s), info in infos.items() if s == 'train'), 'step')}")
+    )
     tiles.append(("duration", duration(took), "first start to last write"))
     return tiles
 
@@ -129,18 +131,3 @@ def _problems(part: Mapping[str, Any]) -> str:
     files = [label(Path(str(f)).name, 40) for f in part.get("files") or []]
     world = [f"world {label(part['world'], 40)}"] if part.get("world") else []
     return ", ".join([*world, *files[:5], *([f"and {len(files) - 5} more files"] if len(files) > 5 else [])]) or "none"
-
-
-def _commands(folder: Path) -> list[str]:
-    """The commands that wrote to the run, oldest first; a damaged line is left out."""
-    found = []
-    try:
-        lines = (folder / COMMANDS).read_text("utf-8", errors="replace").splitlines()
-    except OSError:
-        return []
-    for line in lines[-20:]:
-        try:
-            found.append(visible(shlex.join(str(word) for word in json.loads(line)["argv"])))
-        except (ValueError, KeyError, TypeError):
-            continue
-    return found

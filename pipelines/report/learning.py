@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import polars as pl
 
 from pipelines.evaluate import mean_with_interval, paired_difference
-from pipelines.report import charts
+from pipelines.report import charts, words
 from pipelines.report.figure import Figure, Section, Table, count, interval, label, percent, plural, points
 from pipelines.report.scores import scores
 
@@ -16,22 +18,18 @@ MAX_ROUNDS = 60
 
 def score_section(evals: pl.DataFrame) -> Section:
     """The first chart anybody looks at."""
-    section = {
-        "id": "learning",
-        "link": "Scores",
-        "title": "Did the policy get better?",
-        "look": "Each point is the policy after a round, asked the same held-out problems that no round trains on; round 0 is the policy before any "
-        "training. pass@1 is the chance that one answer is right, pass@k that at least one of k is. The bars are 95 % intervals over problems.",
-        "bad": "pass@1 that stays flat or falls. pass@1 that rises while the largest pass@k falls means that answers became narrower, not better.",
-    }
     table = scores(evals)
     if table.is_empty():
-        return Section(**section, empty="Nothing has been evaluated yet: the first evaluation comes right after the problems are read.")
-    benchmarks = table.group_by("benchmark", maintain_order=True).agg(pl.col("problems").max()).sort("problems", "benchmark", descending=[True, False])
-    figures = [_score_figure(table.filter(pl.col("benchmark") == name), name, i) for i, name in enumerate(benchmarks["benchmark"].head(MAX_BENCHMARKS))]
+        return replace(words.SCORES, empty="Nothing has been evaluated yet: the first evaluation comes right after the problems are read.")
+    benchmarks = (
+        table.group_by("benchmark", maintain_order=True).agg(pl.col("problems").max()).sort("problems", "benchmark", descending=[True, False])
+    )
+    figures = [
+        _score_figure(table.filter(pl.col("benchmark") == name), name, i) for i, name in enumerate(benchmarks["benchmark"].head(MAX_BENCHMARKS))
+    ]
     left = benchmarks.height - MAX_BENCHMARKS
     note = f"{plural(left, 'smaller benchmark')} not drawn; the table `evals` has them all." if left > 0 else ""
-    return Section(**section, figures=figures, layout="two" if len(figures) > 1 else "one", note=note)
+    return replace(words.SCORES, figures=figures, layout="two" if len(figures) > 1 else "one", note=note)
 
 
 def _score_figure(table: pl.DataFrame, benchmark: str, place: int) -> Figure:
@@ -68,18 +66,11 @@ def _thinned(rounds: list[int], most: int) -> list[int]:
 
 def domain_section(evals: pl.DataFrame) -> Section:
     """Where it learned: per domain, first against last evaluation."""
-    section = {
-        "id": "domains",
-        "link": "Domains",
-        "title": "Where did it get better?",
-        "look": "Held-out pass@1 per family or domain, before training and after the last evaluated round, each with its 95 % interval; beside it the gain on "
-        "the very same problems. That paired gain is the surer figure: the problems' own spread cancels out.",
-        "bad": "A domain whose whole gain interval lies below zero: training on the others has cost it something.",
-    }
     judged = evals.filter((pl.col("n") > 0) & (pl.col("benchmark") == _main_benchmark(evals)))
     if judged.is_empty():
-        return Section(**section, empty="Nothing has been evaluated yet.")
-    first, last = judged["round"].min(), judged["round"].max()
+        return replace(words.DOMAINS, empty="Nothing has been evaluated yet.")
+    every = judged["round"].unique().sort().to_list()
+    first, last = every[0], every[-1]
     wide = (
         judged.filter(pl.col("round") == first)
         .select("problem_id", pl.col("domain").fill_null(""), before=pl.col("passes") / pl.col("n"))
@@ -90,7 +81,9 @@ def domain_section(evals: pl.DataFrame) -> Section:
     for domain in sizes["domain"].head(MAX_DOMAINS):
         part = wide.filter(pl.col("domain") == domain).sort("problem_id")
         before, after = part["before"].to_numpy(), part["after"].to_numpy()
-        found.append((domain, len(before), mean_with_interval(before), mean_with_interval(after), paired_difference(before, after, key=("domain", domain))))
+        found.append(
+            (domain, len(before), mean_with_interval(before), mean_with_interval(after), paired_difference(before, after, key=("domain", domain)))
+        )
     found.sort(key=lambda f: (-f[4].value, -f[3].value, f[0]) if first != last else (-f[3].value, f[0]))  # type: ignore[return-value]
     names = _distinct([f[0] for f in found])
     whens = [f"round {first}", f"round {last}"] if first != last else [f"round {last}"]
@@ -114,7 +107,7 @@ def domain_section(evals: pl.DataFrame) -> Section:
         [name, count(n), interval(*before), interval(*after), f"{points(g.value)} [{points(g.low)}, {points(g.high)}]"]
         for name, (_, n, before, after, g) in zip(names, found)
     ]
-    better, worse = ([m["name"] for m in moved if m["kind"] == kind] for kind in ("better", "worse"))
+    better, worse = ([str(m["name"]) for m in moved if m["kind"] == kind] for kind in ("better", "worse"))
     told = f"{plural(len(better), 'domain')} better than chance explains, {len(worse)} worse{': ' + ', '.join(worse) if worse else ''}."
     table = Table(["domain", "problems", "before", "after", "gain in points"], cells)
     figures = [Figure("domains", "pass@1", charts.before_after(dots, names, whens), f"pass@1 of {plural(len(names), 'domain')}.", table=table)]
@@ -122,7 +115,7 @@ def domain_section(evals: pl.DataFrame) -> Section:
         figures.append(Figure("gains", f"Gain, round {first} to {last}", charts.gains(moved, names), told))
     left = sizes.height - MAX_DOMAINS
     note = (told if first != last else "") + (f" The {MAX_DOMAINS} largest of {sizes.height} domains are shown." if left > 0 else "")
-    return Section(**section, figures=figures, layout="two", note=note.strip())
+    return replace(words.DOMAINS, figures=figures, layout="two", note=note.strip())
 
 
 def _main_benchmark(evals: pl.DataFrame) -> str:

@@ -89,7 +89,7 @@ def inert_json(value: Any) -> str:
 
 
 def _script(text: str) -> str:
-    """`text` as it may stand inside a script element: the words that would end it occur in string literals only, where a backslash changes nothing."""
+    """`text` as it may stand inside a script element: what would end it occurs in string literals only, where a backslash changes nothing."""
     return re.sub(r"</(?=script)", r"<\\/", text.replace("\r\n", "\n"), flags=re.IGNORECASE)
 
 

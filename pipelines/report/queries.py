@@ -41,7 +41,8 @@ def steps(lake: Lake) -> pl.DataFrame:
     rows = lake.query(
         """
         WITH sampled AS (SELECT round, shard AS step, sum(response_tokens) AS sampled_tokens FROM rollouts WHERE stage = 'train' GROUP BY ALL)
-        SELECT t.*, coalesce(s.sampled_tokens, 0)::DOUBLE AS sampled_tokens FROM train_steps t LEFT JOIN sampled s USING (round, step) ORDER BY round, step
+        SELECT t.*, coalesce(s.sampled_tokens, 0)::DOUBLE AS sampled_tokens FROM train_steps t LEFT JOIN sampled s USING (round, step)
+        ORDER BY round, step
         """
     ).with_row_index("at", offset=1)
     rows = rows.with_columns(
@@ -97,8 +98,8 @@ def top_reasons(lake: Lake, limit: int = 8) -> pl.DataFrame:
         """
         WITH exact AS (SELECT outcome, left(reason, 300) AS reason, count(*) AS n FROM verdicts WHERE outcome <> 'pass' GROUP BY ALL),
         alike AS (
-            SELECT outcome, regexp_replace(regexp_replace(reason, ':.*', '', 's'), '[0-9]+([.,][0-9]+)*', '#', 'g') AS reason, sum(n)::BIGINT AS answers,
-                   min(reason) AS example
+            SELECT outcome, regexp_replace(regexp_replace(reason, ':.*', '', 's'), '[0-9]+([.,][0-9]+)*', '#', 'g') AS reason,
+                   sum(n)::BIGINT AS answers, min(reason) AS example
             FROM exact GROUP BY ALL
         )
         SELECT * FROM alike QUALIFY row_number() OVER (PARTITION BY outcome ORDER BY answers DESC, reason) <= ? ORDER BY outcome, answers DESC, reason
@@ -108,7 +109,7 @@ def top_reasons(lake: Lake, limit: int = 8) -> pl.DataFrame:
 
 
 def costs(lake: Lake) -> pl.DataFrame:
-    """One row per round and stage that finished or sampled: seconds, rollouts, prompt and response tokens, trained tokens, requests, repeats, failures."""
+    """A row per round and stage: seconds, rollouts, prompt, response and trained tokens, requests, resent, repeats, failed; null where none."""
     return lake.query(
         """
         WITH time AS (SELECT round, stage, seconds FROM stages),

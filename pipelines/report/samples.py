@@ -1,4 +1,4 @@
-"""Twenty problems to look at, chosen without a die: what got better, what got worse, what nobody solves, what was refused, what no verifier could judge.
+"""Twenty problems to look at, chosen without a die: what got better, what got worse, what nobody solves, what was refused, what could not be judged.
 
 Within each kind problems of different domains, rules or reasons come first, then the larger change, then the smaller id: the same lake
 gives the same twenty.
@@ -7,11 +7,13 @@ gives the same twenty.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import polars as pl
 
 from data.lake import Lake
+from pipelines.report import words
 from pipelines.report.figure import LIMIT, Section, label, plural, shortened
 
 SAMPLES = 20
@@ -29,26 +31,18 @@ DECISIONS = 6
 
 
 def sample_section(lake: Lake, evals: pl.DataFrame) -> Section:
-    section = {
-        "id": "samples",
-        "link": "Examples",
-        "title": "Twenty problems to look at",
-        "look": "Numbers can mislead, examples rarely do. Held-out problems whose answers changed most, problems never solved, candidates that were refused, and "
-        "answers that no verifier could judge. Open one to read the prompt, the reference, and answers with their verdicts.",
-        "bad": "A right answer judged `fail`, a wrong one judged `pass`, a reference that is itself wrong, or an answer that reaches the right result by nonsense.",
-    }
     chosen = _quotas(_ranked(lake, evals))
     if not chosen:
-        return Section(**section, empty="There is no problem to show yet.")
+        return replace(words.SAMPLES, empty="There is no problem to show yet.")
     ids = [i for i, _, _ in chosen]
     problems = {row["problem_id"]: row for row in _problems(lake, ids).iter_rows(named=True)}
     problems |= _as_asked(lake, [i for i in ids if i not in problems])
     answers, decisions = _answers(lake, chosen), _decisions(lake, ids)
     shown = [_shown(problems[i], kind, why, answers.get(i, []), decisions.get(i, [])) for i, kind, why in chosen if i in problems]
-    words = dict((kind, word) for kind, word, _ in KINDS)
-    tally = [(word, sum(s["kind"] == kind for s in shown)) for kind, word in words.items()]
+    named = {kind: word for kind, word, _ in KINDS}
+    tally = [(word, sum(s["kind"] == kind for s in shown)) for kind, word in named.items()]
     note = "; ".join(f"{n} {word}" for word, n in tally if n) + "."
-    return Section(**section, extra={"problems": shown}, note=note[0].upper() + note[1:])
+    return replace(words.SAMPLES, extra={"problems": shown}, note=note[0].upper() + note[1:])
 
 
 def _ranked(lake: Lake, evals: pl.DataFrame) -> dict[str, list[tuple[str, str]]]:
@@ -59,7 +53,9 @@ def _ranked(lake: Lake, evals: pl.DataFrame) -> dict[str, list[tuple[str, str]]]
             lake.query(
                 """
                 WITH tried AS (SELECT problem_id, domain, n, passes FROM evals UNION ALL SELECT problem_id, domain, n, passes FROM difficulty),
-                never AS (SELECT problem_id, any_value(domain) AS domain, sum(n)::BIGINT AS n FROM tried GROUP BY 1 HAVING sum(passes) = 0 AND sum(n) > 0)
+                never AS (
+                    SELECT problem_id, min(domain) AS domain, sum(n)::BIGINT AS n FROM tried GROUP BY 1 HAVING sum(passes) = 0 AND sum(n) > 0
+                )
                 SELECT problem_id, format('0 of {} answers right', n) FROM never
                 ORDER BY row_number() OVER (PARTITION BY domain ORDER BY n DESC, problem_id), n DESC, problem_id LIMIT ?
                 """,
@@ -69,7 +65,10 @@ def _ranked(lake: Lake, evals: pl.DataFrame) -> dict[str, list[tuple[str, str]]]
         "refused": _pairs(
             lake.query(
                 """
-                WITH refused AS (SELECT problem_id, rule, min({'id': candidate_id, 'reason': reason, 'round': round}) AS one FROM decisions WHERE NOT kept GROUP BY ALL)
+                WITH refused AS (
+                    SELECT problem_id, rule, min({'id': candidate_id, 'reason': reason, 'round': round}) AS one
+                    FROM decisions WHERE NOT kept GROUP BY ALL
+                )
                 SELECT problem_id, format('{} in round {}: {}', rule, one.round, left(one.reason, 300)) FROM refused
                 ORDER BY row_number() OVER (PARTITION BY rule ORDER BY one.id), rule, problem_id LIMIT ?
                 """,
@@ -79,7 +78,9 @@ def _ranked(lake: Lake, evals: pl.DataFrame) -> dict[str, list[tuple[str, str]]]
         "unknown": _pairs(
             lake.query(
                 """
-                WITH unknown AS (SELECT problem_id, min(left(reason, 300)) AS reason, count(*) AS n FROM verdicts WHERE outcome = 'unknown' GROUP BY 1)
+                WITH unknown AS (
+                    SELECT problem_id, min(left(reason, 300)) AS reason, count(*) AS n FROM verdicts WHERE outcome = 'unknown' GROUP BY 1
+                )
                 SELECT problem_id, format('{} of its answers: {}', n, reason) FROM unknown
                 ORDER BY row_number() OVER (PARTITION BY reason ORDER BY problem_id), reason, problem_id LIMIT ?
                 """,
@@ -89,7 +90,9 @@ def _ranked(lake: Lake, evals: pl.DataFrame) -> dict[str, list[tuple[str, str]]]
         "trained": _pairs(
             lake.query(
                 """
-                WITH trained AS (SELECT problem_id, min(round) AS round, any_value(domain) AS domain FROM decisions WHERE kept AND stage = 'select' GROUP BY 1)
+                WITH trained AS (
+                    SELECT problem_id, min(round) AS round, min(domain) AS domain FROM decisions WHERE kept AND stage = 'select' GROUP BY 1
+                )
                 SELECT problem_id, format('selected in round {}', round) FROM trained
                 ORDER BY row_number() OVER (PARTITION BY domain ORDER BY problem_id), problem_id LIMIT ?
                 """,
@@ -116,7 +119,9 @@ def _movers(evals: pl.DataFrame) -> dict[str, list[tuple[str, str]]]:
     found = {}
     for kind, sign in (("better", 1), ("worse", -1)):
         moved = both.filter(sign * pl.col("gain") > 0).sort(sign * pl.col("gain"), "problem_id", descending=[True, False])
-        moved = moved.with_columns(place=pl.int_range(pl.len()).over("domain")).sort("place", sign * pl.col("gain"), "problem_id", descending=[False, True, False])
+        moved = moved.with_columns(place=pl.int_range(pl.len()).over("domain")).sort(
+            "place", sign * pl.col("gain"), "problem_id", descending=[False, True, False]
+        )
         found[kind] = _pairs(moved.select("problem_id", "why").head(SAMPLES))
     return found
 
@@ -124,7 +129,7 @@ def _movers(evals: pl.DataFrame) -> dict[str, list[tuple[str, str]]]:
 def _quotas(ranked: dict[str, list[tuple[str, str]]]) -> list[tuple[str, str, str]]:
     """(problem id, kind, why): each kind's share first, then what is left in turn until there are `SAMPLES`; grouped by kind."""
     taken: dict[str, tuple[str, str, str]] = {}
-    left = {kind: [pair for pair in ranked.get(kind, [])] for kind, _, _ in KINDS}
+    left = {kind: list(ranked.get(kind, [])) for kind, _, _ in KINDS}
 
     def take(kind: str) -> bool:
         while left[kind]:
@@ -163,10 +168,16 @@ def _as_asked(lake: Lake, ids: list[str]) -> dict[str, dict[str, Any]]:
     )
     found = {}
     for problem_id, request, purpose in asked.iter_rows():
-        words = json.loads(request)
-        prompt = str(words.get("prompt") or words.get("messages") or "")
+        said = json.loads(request)
+        prompt = str(said.get("prompt") or said.get("messages") or "")
         unknown = {"reference": "", "reference_length": 0, "verifier": "", "domain": "", "level": 0, "split": "train", "round": 0}
-        found[problem_id] = {"problem_id": problem_id, "prompt": prompt[:LIMIT], "prompt_length": len(prompt), "source": f"{purpose} itself", **unknown}
+        found[problem_id] = {
+            "problem_id": problem_id,
+            "prompt": prompt[:LIMIT],
+            "prompt_length": len(prompt),
+            "source": f"{purpose} itself",
+            **unknown,
+        }
     return found
 
 
@@ -175,7 +186,8 @@ def _answers(lake: Lake, chosen: list[tuple[str, str, str]]) -> dict[str, list[d
     wanted = pl.DataFrame(chosen, schema=["problem_id", "kind", "why"], orient="row")
     judged = lake.query(
         """
-        SELECT v.problem_id, v.rollout_id, v.round, v.stage, v.shard, v.outcome, left(v.reason, 400) AS reason, v.verifier, r.sample, r.finish, r.response_tokens
+        SELECT v.problem_id, v.rollout_id, v.round, v.stage, v.shard, v.outcome, left(v.reason, 400) AS reason, v.verifier,
+               r.sample, r.finish, r.response_tokens
         FROM verdicts v JOIN rollouts r USING (rollout_id)
         WHERE v.problem_id IN (SELECT unnest(?)) AND r.problem_id IN (SELECT unnest(?))
         """,
@@ -219,7 +231,8 @@ def _decisions(lake: Lake, ids: list[str]) -> dict[str, list[str]]:
     rows = lake.query(
         """
         SELECT problem_id, round, stage, rule, kept, left(reason, 400) AS reason, strategy FROM decisions WHERE problem_id IN (SELECT unnest(?))
-        ORDER BY problem_id, round, CASE stage WHEN 'seeds' THEN 0 WHEN 'synthesize' THEN 1 WHEN 'audit' THEN 2 WHEN 'select' THEN 4 ELSE 3 END, rule, candidate_id
+        ORDER BY problem_id, round, CASE stage WHEN 'seeds' THEN 0 WHEN 'synthesize' THEN 1 WHEN 'audit' THEN 2 WHEN 'select' THEN 4 ELSE 3 END,
+                 rule, candidate_id
         """,
         [ids],
     )
@@ -232,7 +245,7 @@ def _decisions(lake: Lake, ids: list[str]) -> dict[str, list[str]]:
 
 
 def _shown(problem: dict[str, Any], kind: str, why: str, answers: list[dict[str, Any]], decisions: list[str]) -> dict[str, Any]:
-    words = {k: w for k, w, _ in KINDS}
+    named = {k: w for k, w, _ in KINDS}
     facts = [label(problem["domain"], 40)] if problem["domain"] else []
     facts += [f"level {problem['level']}"] if problem["level"] else []
     facts += [f"from {label(problem['source'], 30)}", "held out" if problem["split"] == "heldout" else "for training"]
@@ -240,7 +253,7 @@ def _shown(problem: dict[str, Any], kind: str, why: str, answers: list[dict[str,
     return {
         "id": problem["problem_id"],
         "kind": kind,
-        "word": words[kind],
+        "word": named[kind],
         "why": shortened(why, 320),
         "head": label(problem["prompt"], 110),
         "facts": " · ".join(facts),

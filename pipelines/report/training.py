@@ -2,141 +2,152 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import polars as pl
 
 from filters.difficulty import Band
-from pipelines.report import charts
+from pipelines.report import charts, words
 from pipelines.report.figure import Figure, Section, Table, count, percent, plural
 
-CURVES: tuple[tuple[str, str, str, str], ...] = (
-    ("reward_mean", "Reward", ".2f", "mean reward of the trained answers; should drift up within a round"),
-    ("entropy", "Entropy", ".3f", "nats a token: how undecided the policy is; a plunge towards 0 is collapse"),
-    ("response_length_mean", "Answer length", ".1f", "tokens an answer; a sudden climb or fall deserves a look at the answers"),
-    ("grad_norm", "Gradient norm", ".2f", "before clipping; spikes are unstable steps"),
-    ("kl", "KL to the first policy", ".3f", "how far the policy has moved, where the objective asks for it"),
-    ("clip_share", "Clipped tokens", ".1%", "share of tokens whose ratio was clipped; far above a few per cent means steps too large"),
+
+class Curve(NamedTuple):
+    title: str
+    series: dict[str, str]  # name in the legend: column
+    format: str  # d3's and Python's
+    note: str
+
+
+CURVES = (
+    Curve("Reward", {"reward": "reward_mean"}, ".2f", "mean reward of the trained answers; should drift up within a round"),
+    Curve("Entropy", {"entropy": "entropy"}, ".3f", "nats a token: how undecided the policy is; a plunge towards 0 is collapse"),
+    Curve("Answer length", {"tokens": "response_length_mean"}, ".1f", "tokens an answer; after a sudden climb or fall, read some answers"),
+    Curve("Gradient norm", {"norm": "grad_norm"}, ".2f", "before clipping; spikes are unstable steps"),
+    Curve("KL to the first policy", {"KL": "kl"}, ".3f", "how far the policy has moved, where the objective asks for it"),
+    Curve("Clipped tokens", {"share": "clip_share"}, ".1%", "share of tokens whose ratio was clipped; far above a few per cent, steps are too large"),
+    Curve(
+        "Throughput",
+        {"sampling": "sampled_per_second", "training": "trained_per_second"},
+        ",.0f",
+        "tokens a second, while sampling and while training; a steady fall means that something fills up",
+    ),
 )
+SILENT_AT_ZERO = ("kl", "clip_share")  # what an objective that does not ask for it leaves at 0
+SMOOTHED_FROM = 20
+MAX_LABELS = 8
 MAX_HISTOGRAMS = 6
 EXACT = 16
 """Pass counts are shown one by one up to this many answers a problem, beyond it in tenths."""
 
 
 def steps_section(steps: pl.DataFrame, skipped: list[str]) -> Section:
-    section = {
-        "id": "training",
-        "link": "Training",
-        "title": "How did training go?",
-        "look": "One point per optimizer step, counted over all rounds; the bold line is a moving mean. Each round trains on newly chosen problems near the "
-        "edge of what the policy can do, so reward may start lower than the round before.",
-        "bad": "Reward that falls while a round lasts, entropy that collapses towards zero, spikes of the gradient norm, answers that grow without end.",
-    }
+    """The curves of training; `skipped`: sentences about rounds that did not train."""
     if steps.is_empty():
-        return Section(**section, empty=" ".join(skipped) or "No optimizer step has been taken yet.")
-    at = steps["at"].to_list()
-    smooth = 4 if steps.height >= 20 else 0
-    starts = [{"at": row["at"], "label": f"round {row['round']}"} for row in steps.group_by("round", maintain_order=True).agg(pl.col("at").first()).iter_rows(named=True)]
-    if len(starts) > 8:
-        starts = [{**s, "label": s["label"].removeprefix("round ") if i % -(-len(starts) // 8) == 0 else ""} for i, s in enumerate(starts)]
+        return replace(words.STEPS, empty=" ".join(skipped) or "No optimizer step has been taken yet.")
     figures = []
-    for column, title, format, note in CURVES:
-        if column in steps.columns and steps[column].drop_nulls().len() and (column not in ("kl", "clip_share") or steps[column].max() != 0):
-            figures.append(_curve(steps, {title: column}, title, format, note, starts, at, smooth))
-    rates = {"sampling": "sampled_per_second", "training": "trained_per_second"}
-    rates = {name: column for name, column in rates.items() if steps[column].drop_nulls().len()}
-    if rates:
-        figures.append(_curve(steps, rates, "Throughput", "~s", "tokens a second, while sampling and while training; a steady fall means that something fills up", starts, at, smooth))
+    for one in CURVES:
+        told = {name: column for name, column in one.series.items() if _tells(steps, column)}
+        if told:
+            figures.append(_curve(steps, one._replace(series=told)))
     per_point = int(steps["per_point"][0])
-    note = " ".join([*([f"Each point is the mean of {per_point} steps."] if per_point > 1 else []), *skipped])
-    return Section(**section, figures=figures, layout="three", note=note)
+    note = [f"Each point is the mean of {per_point} steps."] if per_point > 1 else []
+    return replace(words.STEPS, figures=figures, layout="three", note=" ".join([*note, *skipped]))
 
 
-def _curve(
-    steps: pl.DataFrame, columns: dict[str, str], title: str, format: str, note: str, starts: list[dict[str, Any]], at: list[int], smooth: int
-) -> Figure:
+def _tells(steps: pl.DataFrame, column: str) -> bool:
+    if column not in steps.columns:
+        return False
+    values = steps[column].drop_nulls()
+    return len(values) > 0 and (column not in SILENT_AT_ZERO or bool((values != 0).any()))
+
+
+def _curve(steps: pl.DataFrame, one: Curve) -> Figure:
+    columns = list(one.series.values())
     rows = [
-        {"at": a, "series": name, "value": v, "text": f"step {a} (round {r}): {v:{_python(format)}}"}
-        for name, column in columns.items()
-        for a, r, v in zip(at, steps["round"], steps[column])
-        if v is not None
+        {"at": at, "series": name, "value": value, "text": f"step {at} (round {round}), {name} {value:{one.format}}"}
+        for name, column in one.series.items()
+        for at, round, value in steps.select("at", "round", column).iter_rows()
+        if value is not None
     ]
-    spec = charts.curve(rows, starts, format=format, series=list(columns), smooth=smooth)
     told = []
-    for name, column in columns.items():
+    for name, column in one.series.items():
         values = steps[column].drop_nulls()
-        head, tail = values.head(max(1, len(values) // 10)).mean(), values.tail(max(1, len(values) // 10)).mean()
-        told.append(f"{name}: {head:{_python(format)}} in the first steps, {tail:{_python(format)}} in the last.")
-    by_round = steps.group_by("round", maintain_order=True).agg(pl.len().alias("points"), *(pl.col(c).first().alias(f"{c}_0") for c in columns.values()), *(pl.col(c).mean().alias(f"{c}_1") for c in columns.values()), *(pl.col(c).last().alias(f"{c}_2") for c in columns.values()))
-    heads = [f"{word} {name}" if len(columns) > 1 else word for name in columns for word in ("first", "mean", "last")]
-    cells = [
-        [str(row["round"]), *("–" if row[f"{c}_{i}"] is None else f"{row[f'{c}_{i}']:{_python(format)}}" for c in columns.values() for i in (0, 1, 2))]
-        for row in by_round.iter_rows(named=True)
+        tenth = max(1, len(values) // 10)
+        early, late = (float(part.sum()) / tenth for part in (values.head(tenth), values.tail(tenth)))
+        told.append(f"{name}: {early:{one.format}} in the first steps, {late:{one.format}} in the last.")
+    spec = charts.curve(rows, _round_marks(steps), format=one.format, series=list(one.series), smooth=4 if steps.height >= SMOOTHED_FROM else 0)
+    return Figure(f"curve-{columns[0]}", one.title, spec, " ".join(told), note=one.note, table=_by_round(steps, one))
+
+
+def _by_round(steps: pl.DataFrame, one: Curve) -> Table:
+    kinds = ("first", "mean", "last")
+    summary = steps.group_by("round", maintain_order=True).agg(
+        getattr(pl.col(column).drop_nulls(), kind)().alias(f"{kind} {name}") for name, column in one.series.items() for kind in kinds
+    )
+    cells = [[str(round), *("–" if v is None else f"{v:{one.format}}" for v in values)] for round, *values in summary.iter_rows()]
+    return Table([c if len(one.series) > 1 else c.split(" ")[0] for c in summary.columns], cells)
+
+
+def _round_marks(steps: pl.DataFrame) -> list[dict[str, Any]]:
+    """Where each round begins, with its label; of many rounds only some are labelled."""
+    first = steps.group_by("round", maintain_order=True).agg(pl.col("at").first())
+    every, long = -(-first.height // MAX_LABELS), first.height <= 4
+    return [
+        {"at": at, "label": "" if place % every else f"round {round}" if long else str(round)} for place, (round, at) in enumerate(first.iter_rows())
     ]
-    return Figure(f"curve-{next(iter(columns.values()))}", title, spec, " ".join(told), note=note, table=Table(["round", *heads], cells))
-
-
-def _python(format: str) -> str:
-    """A d3 number format as Python's."""
-    return ",.0f" if format == "~s" else format
 
 
 def difficulty_section(counts: pl.DataFrame, band: Band) -> Section:
-    section = {
-        "id": "difficulty",
-        "link": "Difficulty",
-        "title": "How hard are the problems?",
-        "look": f"Before each round the policy answers a sample of training problems several times; the bars say how many problems had how many right answers. "
-        f"Those in the band {percent(float(band.lo), 0)} to {percent(float(band.hi), 0)} (in colour) are worth training on: sometimes solved, sometimes not.",
-        "bad": "Nearly everything at 0 (too hard: no signal) or at the right end (too easy: nothing left to learn). Mass that drifts right round by round is the policy learning.",
-    }
+    """A histogram per round. `counts`: round, passes, n, problems."""
     counts = counts.filter(pl.col("n") > 0)
     if counts.is_empty():
-        return Section(**section, empty="No problem has been probed yet.")
+        return replace(words.DIFFICULTY, empty="No problem has been probed yet.")
     rounds = counts["round"].unique().sort().to_list()
-    exact = counts["n"].n_unique() == 1 and int(counts["n"][0]) <= EXACT
+    n = int(counts["n"][0])
+    exact = counts["n"].n_unique() == 1 and n <= EXACT
     binned = _binned(counts, band, exact)
-    bins = [str(k) for k in range(int(counts["n"][0]) + 1)] if exact else ["0", *(f"{i}0s" for i in range(1, 10)), "100%"]
-    if not exact:
-        bins = ["none", *(f"<{10 * i}%" for i in range(1, 11)), "all"]
-    highest = min(1.0, float(binned["share"].max()) * 1.08)  # type: ignore[arg-type]
-    shown = rounds if len(rounds) <= MAX_HISTOGRAMS else sorted({rounds[round(i * (len(rounds) - 1) / (MAX_HISTOGRAMS - 1))] for i in range(MAX_HISTOGRAMS)})
+    bins = [str(k) for k in range(n + 1)] if exact else ["none", *(f"<{10 * i}%" for i in range(1, 11)), "all"]
+    highest = min(1.0, 1.08 * max(binned["share"].to_list()))
+    last = MAX_HISTOGRAMS - 1
+    drawn = rounds if len(rounds) <= MAX_HISTOGRAMS else [rounds[round(i * (len(rounds) - 1) / last)] for i in range(MAX_HISTOGRAMS)]
     figures, cells = [], []
     for r in rounds:
         part = counts.filter(pl.col("round") == r)
-        problems = int(part["problems"].sum())
-        share = {
-            "never": part.filter(pl.col("passes") == 0)["problems"].sum() / problems,
-            "always": part.filter(pl.col("passes") == pl.col("n"))["problems"].sum() / problems,
-            "inside": part.filter(band.expr())["problems"].sum() / problems,
-        }
-        rate = (part["problems"] * part["passes"]).sum() / (part["problems"] * part["n"]).sum()
-        cells.append([str(r), count(problems), percent(rate), percent(share["never"]), percent(share["inside"]), percent(share["always"])])
-        if r in shown:
+        problems, rate = int(part["problems"].sum()), _weighted(part, pl.col("passes")) / _weighted(part, pl.col("n"))
+        never, inside, always = (
+            _weighted(part, test.cast(pl.Int64)) / problems for test in (pl.col("passes") == 0, band.expr(), pl.col("passes") == pl.col("n"))
+        )
+        cells.append([str(r), count(problems), *(percent(share) for share in (rate, never, inside, always))])
+        if r in drawn:
             rows = [
-                {**row, "text": f"{row['bin']}{' of ' + str(part['n'][0]) if exact else ''} right: {count(row['problems'])} problems ({percent(row['share'])})"}
+                {**row, "text": f"{row['bin']}{f' of {n}' if exact else ''} right: {plural(row['problems'], 'problem')} ({percent(row['share'])})"}
                 for row in binned.filter(pl.col("round") == r).iter_rows(named=True)
             ]
-            alt = f"Round {r}: {percent(share['never'])} never solved, {percent(share['inside'])} in the band, {percent(share['always'])} always solved."
-            figures.append(Figure(f"difficulty-{r}", f"Round {r}", charts.histogram(rows, bins, highest), alt, note=f"{plural(problems, 'problem')}, {percent(share['inside'], 0)} in the band"))
+            alt = f"Round {r}: {percent(never)} never solved, {percent(inside)} in the band, {percent(always)} always solved."
+            note = f"{plural(problems, 'problem')}, {percent(inside, 0)} in the band"
+            figures.append(Figure(f"difficulty-{r}", f"Round {r}", charts.histogram(rows, bins, highest), alt, note=note))
     table = Table(["round", "problems", "pass rate", "never solved", "in the band", "always solved"], cells)
-    axis = f"Horizontal: right answers of {counts['n'][0]}." if exact else "Horizontal: share of right answers."
-    hidden = f" {len(shown)} of {len(rounds)} rounds are drawn; the table has all." if len(shown) < len(rounds) else ""
-    return Section(**section, figures=figures, layout="three", tables=[("Every round in numbers", table)], note=f"{axis} Vertical: share of the round's problems.{hidden}")
+    told = [f"Across: right answers of {n}." if exact else "Across: share of right answers.", "Up: share of the round's problems."]
+    told += [f"The band is {percent(float(band.lo), 0)} to {percent(float(band.hi), 0)}."]
+    told += [f"{len(drawn)} of {len(rounds)} rounds are drawn; the table has all."] if len(drawn) < len(rounds) else []
+    return replace(words.DIFFICULTY, figures=figures, layout="three", tables=[("Every round in numbers", table)], note=" ".join(told))
+
+
+def _weighted(part: pl.DataFrame, value: pl.Expr) -> float:
+    """Sum of `value` over problems, a row standing for as many as it says."""
+    return float(part.select((value * pl.col("problems")).sum()).item())
 
 
 def _binned(counts: pl.DataFrame, band: Band, exact: bool) -> pl.DataFrame:
-    """round, bin, problems, share, inside; every bin that holds a problem."""
-    tenth = (pl.col("passes") * 10 // pl.col("n")).clip(0, 9)
-    name = (
-        pl.col("passes").cast(pl.String)
-        if exact
-        else pl.when(pl.col("passes") == 0).then(pl.lit("none")).when(pl.col("passes") == pl.col("n")).then(pl.lit("all")).otherwise(pl.format("<{}%", (tenth + 1) * 10))
-    )
+    """round, bin, problems, share of its round, inside (most of it lies in the band); a row per bin that holds a problem."""
+    k, n = pl.col("passes"), pl.col("n")
+    tenth = pl.format("<{}%", (k * 10 // n).clip(0, 9) * 10 + 10)
+    name = k.cast(pl.String) if exact else pl.when(k == 0).then(pl.lit("none")).when(k == n).then(pl.lit("all")).otherwise(tenth)
     return (
-        counts.with_columns(bin=name, inside=band.expr())
+        counts.with_columns(bin=name, within=band.expr().cast(pl.Int64) * pl.col("problems"))
         .group_by("round", "bin")
-        .agg(pl.col("problems").sum(), (pl.col("inside").cast(pl.Int64) * pl.col("problems")).sum().alias("within"))
+        .agg(pl.col("problems", "within").sum())
         .with_columns(share=pl.col("problems") / pl.col("problems").sum().over("round"), inside=2 * pl.col("within") >= pl.col("problems"))
         .sort("round", "bin")
     )

@@ -69,7 +69,7 @@
     for (const place of document.querySelectorAll(".chart")) {
       const id = place.dataset.chart;
       const spec = { width: "container", autosize: { type: "fit-x", contains: "padding" }, ...specs[id] };
-      const legend = { ...config.legend, columns: Math.max(2, Math.floor(place.clientWidth / 150)) };
+      const legend = { ...config.legend, columns: Math.max(2, Math.floor(place.clientWidth / 105)) };
       const axes = horizontal.has(id) ? { axisX: { grid: true }, axisY: { grid: false } } : {};
       const own = { ...config, ...axes, legend };
       try {
