@@ -22,7 +22,10 @@ SHARE = {"format": ".0%"}
 def scores(rows: Rows, metrics: Sequence[str]) -> Spec:
     """Rows: round, metric, value, low, high (shares), text. A line per metric over the rounds, each point with its interval."""
     x = {"field": "round", "type": "ordinal", "title": "round", "axis": {"labelAngle": 0, "labelOverlap": True}}
-    y = {"type": "quantitative", "scale": {"zero": False, "nice": True, "padding": 8}, "axis": SHARE}
+    low, high = min(row["low"] for row in rows), max(row["high"] for row in rows)
+    room = max(0.05, 0.1 * (high - low))
+    y = {"type": "quantitative", "scale": {"domain": [max(0.0, low - room), min(1.0, high + room)]}, "axis": {**SHARE, "tickCount": 6}}
+    apart = {"field": "metric", "type": "nominal", "sort": list(metrics), "scale": {"range": [-6, 6] if len(metrics) > 1 else [0, 0]}}
     colour = {
         "field": "metric",
         "type": "nominal",
@@ -32,7 +35,7 @@ def scores(rows: Rows, metrics: Sequence[str]) -> Spec:
     return {
         "height": 280,
         "data": _values(rows, "round", "metric", "value", "low", "high", "text"),
-        "encoding": {"x": x, "color": colour, "tooltip": {"field": "text"}},
+        "encoding": {"x": x, "xOffset": apart, "color": colour, "tooltip": {"field": "text"}},
         "layer": [
             {"mark": {"type": "line", "strokeWidth": 2}, "encoding": {"y": {"field": "value", **y, "title": None}}},
             {"mark": {"type": "rule", "strokeWidth": 2, "opacity": 0.45}, "encoding": {"y": {"field": "low", **y}, "y2": {"field": "high"}}},
@@ -145,7 +148,7 @@ def histogram(rows: Rows, bins: Sequence[str], highest: float) -> Spec:
     x = {
         "field": "bin",
         "type": "ordinal",
-        "sort": list(bins),
+        "scale": {"domain": list(bins)},
         "title": None,
         "axis": {"labelAngle": 0, "labelOverlap": "greedy", "labelFontSize": 10},
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 COMMANDS = Path("logs") / "commands.jsonl"
-"""In a run folder: a line per `synth run` or `synth resume` that wrote to it, {"at": …, "argv": […]}."""
+"""In a run folder: a line per `synth run` or `synth resume` that wrote to it, {"at": …, "cwd": …, "argv": […]}."""
 
 SHOWN = 20
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
@@ -18,7 +19,7 @@ _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
 
 def record_command(folder: Path, argv: Sequence[str]) -> None:
     """Appends `argv` (the program's name first), names and passwords inside URLs left out. It is a courtesy: no error leaves here."""
-    line = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "argv": [_CREDENTIALS.sub("…@", word) for word in argv]}
+    line = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "cwd": os.getcwd(), "argv": [_CREDENTIALS.sub("…@", word) for word in argv]}
     try:
         (folder / COMMANDS).parent.mkdir(exist_ok=True)
         with (folder / COMMANDS).open("a", encoding="utf-8", errors="backslashreplace") as stream:

@@ -59,7 +59,7 @@ def head(
     ]
     return Head(
         title=label(str(recipe["name"]), 60),
-        when=" · ".join(value for name, value in facts if name in ("date", "duration", "run")) + f" · seed {recipe['seed']}",
+        when=" · ".join(value for name, value in facts if name in ("date", "duration", "run") and value != "–") + f" · seed {recipe['seed']}",
         state=state,
         finished=finished,
         verdict=verdict,
@@ -113,7 +113,8 @@ def _tiles(
     if evaluated:
         first, last = evaluated[0][1]["pass_at_1"], evaluated[-1][1]["pass_at_1"]
         tiles.append(("held-out pass@1", percent(last), f"from {percent(first)} before training" if len(evaluated) > 1 else "before any training"))
-        if len(evaluated) > 1 and "gain" in (info := evaluated[-1][1]):
+        learned = any(info.get("steps") for (_, stage), info in infos.items() if stage == "train")
+        if learned and "gain" in (info := evaluated[-1][1]):
             tiles.append(("gain, in points", points(info["gain"]), f"95 % interval [{points(info['gain_low'])}, {points(info['gain_high'])}]"))
     refused = int(fates.filter(pl.col("fate") == "refused")["candidates"].sum())
     selected = int(fates.filter(pl.col("fate") == "selected")["candidates"].sum())

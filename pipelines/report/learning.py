@@ -69,6 +69,8 @@ def domain_section(evals: pl.DataFrame) -> Section:
     judged = evals.filter((pl.col("n") > 0) & (pl.col("benchmark") == _main_benchmark(evals)))
     if judged.is_empty():
         return replace(words.DOMAINS, empty="Nothing has been evaluated yet.")
+    if judged["domain"].n_unique() == 1:
+        return replace(words.DOMAINS, empty="All evaluated problems are of one domain: the scores above are the whole story.")
     every = judged["round"].unique().sort().to_list()
     first, last = every[0], every[-1]
     wide = (
@@ -126,5 +128,5 @@ def _main_benchmark(evals: pl.DataFrame) -> str:
 
 def _distinct(names: list[str]) -> list[str]:
     """Labels that stay different where shortening made two the same."""
-    shown = [label(name, 28) for name in names]
+    shown = [label(name or "(no domain)", 28) for name in names]
     return [name if shown.count(name) == 1 else f"{name} ({place})" for place, name in enumerate(shown, 1)]

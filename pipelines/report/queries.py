@@ -95,10 +95,10 @@ def verdict_mix(lake: Lake) -> pl.DataFrame:
 def top_reasons(lake: Lake, limit: int = 8) -> pl.DataFrame:
     """outcome, reason, answers, example: the most frequent reasons of fail and of unknown, numbers and details taken out of them."""
     return lake.query(
-        """
+        r"""
         WITH exact AS (SELECT outcome, left(reason, 300) AS reason, count(*) AS n FROM verdicts WHERE outcome <> 'pass' GROUP BY ALL),
         alike AS (
-            SELECT outcome, regexp_replace(regexp_replace(reason, ':.*', '', 's'), '[0-9]+([.,][0-9]+)*', '#', 'g') AS reason,
+            SELECT outcome, regexp_replace(regexp_replace(reason, '^([^:]*\s[^:]*):.*', '\1', 's'), '[0-9]+([.,][0-9]+)*', '#', 'g') AS reason,
                    sum(n)::BIGINT AS answers, min(reason) AS example
             FROM exact GROUP BY ALL
         )

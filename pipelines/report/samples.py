@@ -21,8 +21,8 @@ KINDS: tuple[tuple[str, str, int], ...] = (
     ("better", "got better", 5),
     ("worse", "got worse", 4),
     ("never", "never solved", 4),
-    ("refused", "refused", 4),
     ("unknown", "unknown verdict", 3),
+    ("refused", "refused", 4),
     ("trained", "trained on", 0),  # only where the others are too few
 )
 ANSWERS = 4

@@ -19,7 +19,7 @@ import pyarrow as pa
 from data.lake import Lake
 from pipelines.recipe import load_recipe
 from pipelines.report import write_report
-from pipelines.run import Run
+from pipelines.run import Run, is_run
 
 ROUNDS = 10
 DOMAINS = 13
@@ -80,8 +80,8 @@ def _round(lake: Lake, rng: np.random.Generator, round: int, train: list[str], s
         rule = [rules[min(i % 7, len(rules) - 1)] if stage != "synthesize" else rules[0] for i in range(len(ids))]
         kept = [r in ("proposed", "verifier", "selected") for r in rule]
         lake.commit(round, stage, 0, {"decisions": pa.table({**decided, "rule": rule, "kept": kept})})
-    per_step = int((rollouts - ROUNDS * PROBED * PROBE_N - (ROUNDS + 1) * EVALUATED * EVAL_N) / ROUNDS / STEPS) // GROUP * GROUP
-    size = max(GROUP, per_step)
+    rest = rollouts - ROUNDS * PROBED * PROBE_N - (ROUNDS + 1) * EVALUATED * EVAL_N
+    size = GROUP * max(1, -(-rest // (ROUNDS * STEPS * GROUP)))
     asked = np.repeat(rng.choice(train, (STEPS, size // GROUP)), GROUP, axis=1)
     judged = rng.choice(3, (STEPS, size), p=[0.995 - skill, skill, 0.005])
     for block in range(0, STEPS, 20):  # a shard a step, written 20 at a time: the report reads the same rows, and this is quicker
@@ -137,13 +137,15 @@ def _cells(rows: int, /, **values: Any) -> dict[str, pa.Array]:
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rollouts", type=int, default=1_000_000)
-    parser.add_argument("--keep", type=Path, help="make the run in this folder and leave it there")
+    parser.add_argument("--keep", type=Path, help="make the run in this folder (or find it there) and leave it")
     options = parser.parse_args(argv)
     with tempfile.TemporaryDirectory(prefix="bench-report-") as temporary:
         folder = options.keep or Path(temporary) / "run"
-        began = time.perf_counter()
-        make_run(folder, options.rollouts)
-        figures: dict[str, float] = {"generate_s": time.perf_counter() - began}
+        figures: dict[str, float] = {}
+        if not is_run(folder):
+            began = time.perf_counter()
+            make_run(folder, options.rollouts)
+            figures["generate_s"] = time.perf_counter() - began
         with Lake.open(folder) as lake:
             figures["rollouts"] = lake.query("SELECT count(*) FROM rollouts").item()
         began, cpu = time.perf_counter(), time.process_time()
