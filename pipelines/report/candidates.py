@@ -13,6 +13,8 @@ from pipelines.report.queries import STAGE_ORDER
 
 MAX_BARS = 40
 MAX_RULES = 8
+SHOWN_ROWS = 16
+"""A table up to this long is open from the start."""
 HUES = ("c3", "c4", "c5", "c6", "c7", "c8", "unknown", "fail")
 STAGE_NAMES = {"verify": "probe"}  # the verdicts of stage verify are on what the probe sampled
 
@@ -55,19 +57,12 @@ def fate_section(fates: pl.DataFrame) -> Section:
     alt = f"{count(sum(totals.values()))} considered in all, {count(all_refused)} refused" + (
         ": " + ", ".join(f"{count(n)} by {label(r, 30)}" for r, n in rules.iter_rows()) + "." if all_refused else "."
     )
-    figure = Figure(
-        "fates",
-        "Considered, by round and source",
-        charts.parts(drawn_rows, drawn, [k for k in kinds if k[0] in {r["kind"] for r in drawn_rows}], shares=False),
-        alt,
-        note="The problems read in round 0 are in the numbers below."
-        if len(drawn) == len(later) < len(totals)
-        else ""
-        if len(drawn) == len(totals)
-        else f"The last {len(drawn)} of {len(totals)} bars are drawn; the numbers below are complete.",
-        table=Table(["round", "source", "considered", "refused, by rule (stage)", "kept", "not decided yet"], cells, numeric_from=2),
-    )
-    return replace(words.CANDIDATES, figures=[figure], note=alt)
+    table = Table(["round", "source", "considered", "refused, by rule (stage)", "kept", "not decided yet"], cells, numeric_from=2, wordy=(3,))
+    chart = charts.parts(drawn_rows, drawn, [k for k in kinds if k[0] in {r["kind"] for r in drawn_rows}], shares=False)
+    note = f"The last {len(drawn)} of {len(later)} bars are drawn; the numbers below are complete." if len(drawn) < len(later) else ""
+    small = len(cells) <= SHOWN_ROWS
+    figure = Figure("fates", "Considered, by round and source", chart, alt, note=note, table=None if small else table)
+    return replace(words.CANDIDATES, figures=[figure], tables=[("The same in numbers", table)] if small else [], note=alt)
 
 
 def verdict_section(mix: pl.DataFrame, reasons: pl.DataFrame) -> Section:

@@ -25,7 +25,7 @@ def scores(rows: Rows, metrics: Sequence[str]) -> Spec:
     low, high = min(row["low"] for row in rows), max(row["high"] for row in rows)
     room = max(0.05, 0.1 * (high - low))
     y = {"type": "quantitative", "scale": {"domain": [max(0.0, low - room), min(1.0, high + room)]}, "axis": {**SHARE, "tickCount": 6}}
-    apart = {"field": "metric", "type": "nominal", "sort": list(metrics), "scale": {"range": [-6, 6] if len(metrics) > 1 else [0, 0]}}
+    apart = {"field": "metric", "type": "nominal", "sort": list(metrics), "scale": {"type": "point", "padding": 14}}
     colour = {
         "field": "metric",
         "type": "nominal",

@@ -20,6 +20,7 @@ class Table:
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
     numeric_from: int = 1  # the first column that holds numbers
+    wordy: Sequence[int] = ()  # columns after it that hold words all the same
 
 
 @dataclass(frozen=True)

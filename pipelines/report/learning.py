@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any, NamedTuple
 
 import polars as pl
 
-from pipelines.evaluate import mean_with_interval, paired_difference
+from pipelines.evaluate import Estimate, mean_with_interval, paired_difference
 from pipelines.report import charts, words
 from pipelines.report.figure import Figure, Section, Table, count, interval, label, percent, plural, points
 from pipelines.report.scores import scores
@@ -64,60 +65,84 @@ def _thinned(rounds: list[int], most: int) -> list[int]:
     return rounds[::-1][::stride][::-1]
 
 
+class Domain(NamedTuple):
+    """Held-out pass@1 of one domain before and after, and the paired gain."""
+
+    name: str
+    problems: int
+    before: Estimate
+    after: Estimate
+    gain: Estimate
+
+    @property
+    def kind(self) -> str:
+        return "better" if self.gain.low > 0 else "worse" if self.gain.high < 0 else "open"
+
+
 def domain_section(evals: pl.DataFrame) -> Section:
-    """Where it learned: per domain, first against last evaluation."""
-    judged = evals.filter((pl.col("n") > 0) & (pl.col("benchmark") == _main_benchmark(evals)))
+    """Where it learned: per domain, first against last evaluation, the largest gain first."""
+    judged = evals.filter((pl.col("n") > 0) & (pl.col("benchmark") == _main_benchmark(evals))).with_columns(pl.col("domain").fill_null(""))
     if judged.is_empty():
         return replace(words.DOMAINS, empty="Nothing has been evaluated yet.")
     if judged["domain"].n_unique() == 1:
         return replace(words.DOMAINS, empty="All evaluated problems are of one domain: the scores above are the whole story.")
     every = judged["round"].unique().sort().to_list()
     first, last = every[0], every[-1]
-    wide = (
-        judged.filter(pl.col("round") == first)
-        .select("problem_id", pl.col("domain").fill_null(""), before=pl.col("passes") / pl.col("n"))
-        .join(judged.filter(pl.col("round") == last).select("problem_id", after=pl.col("passes") / pl.col("n")), on="problem_id")
-    )
-    sizes = wide.group_by("domain").len().sort("len", "domain", descending=[True, False])
-    found = []
-    for domain in sizes["domain"].head(MAX_DOMAINS):
-        part = wide.filter(pl.col("domain") == domain).sort("problem_id")
-        before, after = part["before"].to_numpy(), part["after"].to_numpy()
-        found.append(
-            (domain, len(before), mean_with_interval(before), mean_with_interval(after), paired_difference(before, after, key=("domain", domain)))
+    domains, left = _domains(judged, first, last)
+    names, hidden = [d.name for d in domains], f" The {MAX_DOMAINS} largest domains are shown, {left} are not." if left > 0 else ""
+    if first == last:
+        table = Table(["domain", "problems", "pass@1"], [[d.name, count(d.problems), interval(*d.after)] for d in domains])
+        chart = charts.before_after(_dots(domains, [f"round {last}"]), names, [f"round {last}"])
+        return replace(
+            words.DOMAINS, figures=[Figure("domains", "pass@1", chart, f"pass@1 of {len(names)} domains.", table=table)], note=hidden.strip()
         )
-    found.sort(key=lambda f: (-f[4].value, -f[3].value, f[0]) if first != last else (-f[3].value, f[0]))  # type: ignore[return-value]
-    names = _distinct([f[0] for f in found])
-    whens = [f"round {first}", f"round {last}"] if first != last else [f"round {last}"]
-    dots = [
-        {"name": name, "when": when, **e._asdict(), "text": f"{name}, {when}: {interval(*e)}"}
-        for name, (_, _, before, after, _) in zip(names, found)
-        for when, e in zip(whens, (before, after)[-len(whens) :])
-    ]
+    whens = [f"round {first}", f"round {last}"]
     moved = [
-        {
-            "name": name,
-            "gain": 100 * g.value,
-            "low": 100 * g.low,
-            "high": 100 * g.high,
-            "kind": "better" if g.low > 0 else "worse" if g.high < 0 else "open",
-            "text": f"{name}: {points(g.value)} points [{points(g.low)}, {points(g.high)}] on {plural(n, 'problem')}",
-        }
-        for name, (_, n, _, _, g) in zip(names, found)
+        {"name": d.name, **{k: 100 * v for k, v in zip(("gain", "low", "high"), d.gain)}, "kind": d.kind, "text": f"{d.name}: {_gain(d)} points"}
+        for d in domains
     ]
-    cells = [
-        [name, count(n), interval(*before), interval(*after), f"{points(g.value)} [{points(g.low)}, {points(g.high)}]"]
-        for name, (_, n, before, after, g) in zip(names, found)
-    ]
-    better, worse = ([str(m["name"]) for m in moved if m["kind"] == kind] for kind in ("better", "worse"))
-    told = f"{plural(len(better), 'domain')} better than chance explains, {len(worse)} worse{': ' + ', '.join(worse) if worse else ''}."
+    cells = [[d.name, count(d.problems), interval(*d.before), interval(*d.after), _gain(d)] for d in domains]
     table = Table(["domain", "problems", "before", "after", "gain in points"], cells)
-    figures = [Figure("domains", "pass@1", charts.before_after(dots, names, whens), f"pass@1 of {plural(len(names), 'domain')}.", table=table)]
-    if first != last:
-        figures.append(Figure("gains", f"Gain, round {first} to {last}", charts.gains(moved, names), told))
-    left = sizes.height - MAX_DOMAINS
-    note = (told if first != last else "") + (f" The {MAX_DOMAINS} largest of {sizes.height} domains are shown." if left > 0 else "")
-    return replace(words.DOMAINS, figures=figures, layout="two", note=note.strip())
+    better, worse = ([d.name for d in domains if d.kind == kind] for kind in ("better", "worse"))
+    told = f"Better than chance explains: {len(better)} of {len(domains)}. Worse: {', '.join(worse) or 'none'}."
+    figures = [
+        Figure("domains", "pass@1", charts.before_after(_dots(domains, whens), names, whens), f"pass@1 of {len(names)} domains.", table=table),
+        Figure("gains", f"Gain, round {first} to {last}", charts.gains(moved, names), told),
+    ]
+    return replace(words.DOMAINS, figures=figures, layout="two", note=told + hidden)
+
+
+def _domains(judged: pl.DataFrame, first: int, last: int) -> tuple[list[Domain], int]:
+    """The largest domains on the problems evaluated both times, best gain (with one evaluation: best score) first; how many are left out."""
+    rate = pl.col("passes") / pl.col("n")
+    both = (
+        judged.filter(pl.col("round") == first)
+        .select("problem_id", "domain", before=rate)
+        .join(judged.filter(pl.col("round") == last).select("problem_id", after=rate), on="problem_id")
+        .sort("problem_id")
+    )
+    sizes = both.group_by("domain").len().sort("len", "domain", descending=[True, False])
+    chosen = sizes["domain"].head(MAX_DOMAINS).to_list()
+    found = []
+    for domain, name in zip(chosen, _distinct(chosen)):
+        part = both.filter(pl.col("domain") == domain)
+        before, after = part["before"].to_numpy(), part["after"].to_numpy()
+        gain = paired_difference(before, after, key=("domain", domain))
+        found.append(Domain(name, len(before), mean_with_interval(before), mean_with_interval(after), gain))
+    found.sort(key=lambda d: (-d.gain.value, -d.after.value, d.name))
+    return found, sizes.height - len(found)
+
+
+def _dots(domains: list[Domain], whens: list[str]) -> list[dict[str, Any]]:
+    return [
+        {"name": d.name, "when": when, **e._asdict(), "text": f"{d.name}, {when}: {interval(*e)}"}
+        for d in domains
+        for when, e in zip(whens, (d.before, d.after)[-len(whens) :])
+    ]
+
+
+def _gain(d: Domain) -> str:
+    return f"{points(d.gain.value)} [{points(d.gain.low)}, {points(d.gain.high)}]"
 
 
 def _main_benchmark(evals: pl.DataFrame) -> str:

@@ -21,7 +21,7 @@ KINDS: tuple[tuple[str, str, int], ...] = (
     ("better", "got better", 5),
     ("worse", "got worse", 4),
     ("never", "never solved", 4),
-    ("unknown", "unknown verdict", 3),
+    ("unknown", "unknown", 3),
     ("refused", "refused", 4),
     ("trained", "trained on", 0),  # only where the others are too few
 )
@@ -164,18 +164,22 @@ def _as_asked(lake: Lake, ids: list[str]) -> dict[str, dict[str, Any]]:
     if not ids:
         return {}
     asked = lake.query(
-        "SELECT problem_id, min(request) AS request, min(purpose) AS purpose FROM requests WHERE problem_id IN (SELECT unnest(?)) GROUP BY 1", [ids]
+        """
+        SELECT problem_id, min(request) AS request, (SELECT min(stream) FROM rollouts r WHERE r.problem_id = q.problem_id) AS stream
+        FROM requests q WHERE problem_id IN (SELECT unnest(?)) GROUP BY problem_id
+        """,
+        [ids],
     )
     found = {}
-    for problem_id, request, purpose in asked.iter_rows():
+    for problem_id, request, stream in asked.iter_rows():
         said = json.loads(request)
         prompt = str(said.get("prompt") or said.get("messages") or "")
-        unknown = {"reference": "", "reference_length": 0, "verifier": "", "domain": "", "level": 0, "split": "train", "round": 0}
+        unknown = {"reference": None, "reference_length": 0, "verifier": "", "domain": "", "level": 0, "split": "train", "round": 0}
         found[problem_id] = {
             "problem_id": problem_id,
             "prompt": prompt[:LIMIT],
             "prompt_length": len(prompt),
-            "source": f"{purpose} itself",
+            "source": stream or "a training step",
             **unknown,
         }
     return found
@@ -210,21 +214,29 @@ def _answers(lake: Lake, chosen: list[tuple[str, str, str]]) -> dict[str, list[d
         [picked["rollout_id"].unique().to_list()],
     )
     rows = picked.join(texts, on="rollout_id", how="left", maintain_order="left")
-    found: dict[str, list[dict[str, Any]]] = {}
+    found: dict[str, dict[tuple[str, ...], dict[str, Any]]] = {}
     for row in rows.iter_rows(named=True):
         stage = {"verify": "probe"}.get(row["stage"], row["stage"])
-        found.setdefault(row["problem_id"], []).append(
-            {
-                "where": f"round {row['round']} · {stage}" + (f" step {row['shard']}" if stage == "train" else ""),
-                "outcome": row["outcome"],
-                "reason": shortened(row["reason"], 300),
-                "verifier": label(row["verifier"], 30),
-                "text": shortened(row["text"] or "", LIMIT, row["length"]),
-                "cut": row["finish"] == "length",
-                "tokens": row["response_tokens"],
-            }
-        )
-    return found
+        where = f"round {row['round']} · {label(stage, 20)}" + (f" step {row['shard']}" if stage == "train" else "")
+        same = found.setdefault(row["problem_id"], {})
+        answer = {
+            "where": where,
+            "outcome": row["outcome"] if row["outcome"] in ("pass", "fail") else "unknown",
+            "reason": shortened(row["reason"], 300),
+            "verifier": label(row["verifier"], 30),
+            "text": shortened(row["text"] or "", LIMIT, row["length"]),
+            "cut": row["finish"] == "length",
+            "tokens": row["response_tokens"],
+        }
+        key = tuple(str(answer[name]) for name in ("where", "outcome", "reason", "verifier", "text"))
+        same[key] = answer | {"times": same[key]["times"] + 1 if key in same else 1}
+    return {problem: list(answers.values()) for problem, answers in found.items()}
+
+
+def _reference(problem: dict[str, Any]) -> str:
+    if problem["reference"] is None:
+        return "(not stored: this problem existed in a training step only)"
+    return shortened(problem["reference"], LIMIT, problem["reference_length"]) or "(none: the verifier needs none)"
 
 
 def _decisions(lake: Lake, ids: list[str]) -> dict[str, list[str]]:
@@ -239,7 +251,7 @@ def _decisions(lake: Lake, ids: list[str]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for problem, round, stage, rule, kept, reason, strategy in rows.iter_rows():
         word = "kept" if kept else "refused"
-        line = f"round {round} · {label(stage, 20)}: {word} by {label(rule, 30)} ({label(strategy, 30)}): {shortened(reason, 300)}"
+        line = f"round {round} · {label(stage, 20)} · {label(strategy, 30)}: {word}, rule {label(rule, 30)}: {shortened(reason, 300)}"
         found.setdefault(problem, []).append(line)
     return {i: [*lines[:DECISIONS], *([f"and {len(lines) - DECISIONS} more"] if len(lines) > DECISIONS else [])] for i, lines in found.items()}
 
@@ -258,7 +270,7 @@ def _shown(problem: dict[str, Any], kind: str, why: str, answers: list[dict[str,
         "head": label(problem["prompt"], 110),
         "facts": " · ".join(facts),
         "prompt": shortened(problem["prompt"], LIMIT, problem["prompt_length"]),
-        "reference": shortened(problem["reference"], LIMIT, problem["reference_length"]),
+        "reference": _reference(problem),
         "answers": answers,
         "decisions": decisions,
         "none": "" if answers else "Nobody was asked it: " + plural(0, "answer") + " in the lake.",

@@ -18,7 +18,8 @@ DOMAINS = Section(
     title="Where did it get better?",
     look="Held-out pass@1 per family or domain, before training and after the last evaluated round, each with its 95 % interval; beside it the "
     "gain on the very same problems. That paired gain is the surer figure: how much the problems differ from one another cancels out.",
-    bad="A domain whose whole gain interval lies below zero: training on the others has cost it something.",
+    bad="A domain whose whole gain interval lies below zero: training on the others has cost it something. (Of twenty such intervals one is "
+    "expected to miss by chance.)",
 )
 STEPS = Section(
     id="training",

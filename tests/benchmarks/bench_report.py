@@ -57,8 +57,7 @@ def make_run(folder: Path, rollouts: int, seed: int = 0) -> None:
             run.lake.commit(round, "evaluate", 0, tables | {"evals": pa.table(scored)})
             now = passes / EVAL_N
             first = now if round == 0 else first
-            gain = {"gain": float((now - first).mean()), "gain_low": 0.0, "gain_high": 1.0} if round else {}
-            info = {"pass_at_1": float(now.mean()), "pass_at_1_low": 0.0, "pass_at_1_high": 1.0, "problems": EVALUATED, **gain}
+            info = {"problems": EVALUATED, **_around("pass_at_1", now.mean()), **(_around("gain", (now - first).mean()) if round else {})}
             run.lake.finish_stage(round, "evaluate", info, 10.0)
         run.lake.merge()
 
@@ -127,6 +126,10 @@ def _answers(rng: np.random.Generator, round: int, stage: str, problems: Any, ou
     verdicts = judged | (place if stage != "probe" else place | {"stage": pa.array(["verify"]).take(pa.array(np.zeros(n, int)))})
     made = {"rollouts": place | narrow, "trajectories": place | wide, "requests": place | asked, "verdicts": verdicts}
     return {name: pa.table(columns) for name, columns in made.items()}
+
+
+def _around(name: str, value: float) -> dict[str, float]:
+    return {name: float(value), f"{name}_low": float(value) - 0.02, f"{name}_high": float(value) + 0.02}
 
 
 def _cells(rows: int, /, **values: Any) -> dict[str, pa.Array]:

@@ -63,13 +63,18 @@
   };
   const horizontal = new Set(["domains", "gains", "fates", "verdicts", "seconds"]);
   const options = { actions: false, renderer: "svg", ast: true, tooltip: { theme: "custom" }, loader: { load: () => Promise.reject(new Error("nothing is loaded")) } };
+  const longest = (part) => {  // name of a colour, in characters
+    if (!part || typeof part !== "object") return 0;
+    const own = part.color && part.color.scale && part.color.scale.domain ? Math.max(...part.color.scale.domain.map((name) => name.length)) : 0;
+    return Math.max(own, longest(part.encoding), ...(part.layer || []).map(longest));
+  };
   const draw = async () => {
     const specs = JSON.parse(document.getElementById("charts").textContent);
     let drawn = 0, failed = 0;
     for (const place of document.querySelectorAll(".chart")) {
       const id = place.dataset.chart;
       const spec = { width: "container", autosize: { type: "fit-x", contains: "padding" }, ...specs[id] };
-      const legend = { ...config.legend, columns: Math.max(2, Math.floor(place.clientWidth / 105)) };
+      const legend = { ...config.legend, columns: Math.max(1, Math.floor((place.clientWidth - (horizontal.has(id) ? 120 : 40)) / (34 + 7 * longest(spec)))) };
       const axes = horizontal.has(id) ? { axisX: { grid: true }, axisY: { grid: false } } : {};
       const own = { ...config, ...axes, legend };
       try {
