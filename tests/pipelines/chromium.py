@@ -71,7 +71,7 @@ class Page:
 
     def run(self, script: str) -> Any:
         """The value of an expression in the page."""
-        said = self.send("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
+        said = self.send("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True, userGesture=True)
         if "exceptionDetails" in said:
             raise RuntimeError(said["exceptionDetails"])
         return said["result"].get("value")
