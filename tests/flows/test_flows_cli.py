@@ -46,7 +46,7 @@ def test_help_imports_nothing_heavy():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("verb", ["run", "resume", "runs", "digest", "query", "policy", "doctor", "bench"])
+@pytest.mark.parametrize("verb", ["run", "resume", "runs", "digest", "query", "report", "policy", "doctor", "bench"])
 def test_every_verb_has_help_with_examples(verb):
     said = synth(verb, "--help")
     assert said.returncode == 0
@@ -59,7 +59,8 @@ def test_a_run_tells_what_it_did(finished):
         assert re.search(rf"^  {stage} +\S", said, re.M), stage
     assert "pass@1 held-out" in said
     assert f"synth query {folder}" in said
-    assert {p.name for p in folder.iterdir()} >= {"recipe.toml", "run.json", "catalog.sqlite", "lake", "ledger.sqlite", "policies"}
+    assert {p.name for p in folder.iterdir()} >= {"recipe.toml", "run.json", "catalog.sqlite", "lake", "ledger.sqlite", "policies", "report.html"}
+    assert f"the report, one file for any browser: {folder / 'report.html'}" in said
 
 
 def test_query_in_four_formats(finished, tmp_path):
@@ -84,6 +85,15 @@ def test_every_candidate_has_a_decision_and_every_kept_problem_a_reason(finished
         UNION ALL SELECT count(*) FROM decisions WHERE reason = '' AND rule <> 'proposed'
     """
     assert synth("query", folder, sql, "--format", "csv").stdout.split()[1:] == ["0", "0"]
+
+
+def test_report_is_written_where_one_says(finished, tmp_path):
+    folder, _ = finished
+    said = synth("report", folder, "--out", tmp_path / "r.html")
+    assert said.returncode == 0 and str(tmp_path / "r.html") in said.stdout
+    assert "synth run --set rounds=1" in (tmp_path / "r.html").read_text("utf-8")  # the very command
+    assert synth("report", tmp_path).returncode == 2
+    assert synth("report", folder, "--out", tmp_path / "no" / "r.html").stderr.startswith("synth: cannot write")
 
 
 def test_digest_and_runs(finished):
@@ -203,6 +213,7 @@ def test_interrupt_says_how_to_go_on(tmp_path):
     assert process.returncode == 130
     assert f"synth resume {folder}" in errors
     assert "Traceback" not in errors
+    assert "unfinished: round 1 of 1, after" in (folder / "report.html").read_text("utf-8")  # a report as far as it came
 
 
 def test_a_users_own_data_file_is_named_when_it_hides_ours(tmp_path):
