@@ -7,14 +7,15 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from pipelines.evaluate import Estimate, mean_with_interval, paired_difference
+from pipelines.evaluate import scores
+from pipelines.intervals import Estimate, mean_with_interval, paired_difference
 from pipelines.report import charts, words
 from pipelines.report.figure import Figure, Section, Table, count, interval, label, percent, plural, points
-from pipelines.report.scores import scores
 
 MAX_BENCHMARKS = 6
 MAX_DOMAINS = 24
 MAX_ROUNDS = 60
+MAX_METRICS = 8
 
 
 def score_section(evals: pl.DataFrame) -> Section:
@@ -35,7 +36,8 @@ def score_section(evals: pl.DataFrame) -> Section:
 
 def _score_figure(table: pl.DataFrame, benchmark: str, place: int) -> Figure:
     table = table.filter(~pl.col("metric").str.starts_with("avg@"))  # the same number as pass@1
-    metrics = table["metric"].unique(maintain_order=True).to_list()
+    metrics = table["metric"].unique(maintain_order=True).head(MAX_METRICS).to_list()
+    table = table.filter(pl.col("metric").is_in(metrics))
     rounds = table["round"].unique(maintain_order=True).to_list()
     drawn = _thinned(rounds, MAX_ROUNDS)
     rows = [

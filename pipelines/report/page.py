@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from data.lake import Lake
-from filters.difficulty import Band
+from filters.difficulty import PRESETS, Band
 from pipelines.report import queries
 from pipelines.report.candidates import fate_section, verdict_section
 from pipelines.report.cost import cost_section
@@ -31,12 +31,11 @@ def render(folder: Path, begun: Mapping[str, Any], lake: Lake) -> str:
     """The whole page. `begun`: what `run.json` says."""
     recipe = begun["recipe"]
     stages, evals, costs, fates = queries.stages(lake), queries.evals(lake), queries.costs(lake), queries.fates(lake)
-    band = Band.of(recipe["difficulty"]["low"], recipe["difficulty"]["high"])
     sections = [
         score_section(evals),
         domain_section(evals),
         steps_section(queries.steps(lake), skipped(stages)),
-        difficulty_section(queries.pass_counts(lake), band),
+        difficulty_section(queries.pass_counts(lake), _band(recipe["difficulty"])),
         fate_section(fates),
         verdict_section(queries.verdict_mix(lake), queries.top_reasons(lake)),
         sample_section(lake, evals),
@@ -44,6 +43,10 @@ def render(folder: Path, begun: Mapping[str, Any], lake: Lake) -> str:
     ]
     top = head(folder, begun, stages, costs, fates, queries.moments(lake), queries.starts(lake))
     return page(top, sections, _recipe_text(recipe))
+
+
+def _band(part: Mapping[str, Any]) -> Band:
+    return PRESETS[part["band"]] if part.get("band") else Band.of(part["low"], part["high"])
 
 
 def page(top: Head, sections: Iterable[Section], recipe: str) -> str:

@@ -61,8 +61,10 @@ def steps(lake: Lake) -> pl.DataFrame:
 
 
 def pass_counts(lake: Lake) -> pl.DataFrame:
-    """round, passes, n, problems: how many probed problems had that many passing answers."""
-    return lake.query("SELECT round, passes, n, count(*) AS problems FROM difficulty GROUP BY ALL ORDER BY round, n, passes")
+    """round, passes, n, problems, open: how many probed problems had that many passing answers, and of how many the band is undecided."""
+    decided = "decision" in lake.query("SELECT * FROM difficulty LIMIT 0").columns  # not in a lake of an older version
+    undecided = "count(*) FILTER (decision = 'open')" if decided else "0"
+    return lake.query(f"SELECT round, passes, n, count(*) AS problems, {undecided} AS open FROM difficulty GROUP BY ALL ORDER BY round, n, passes")
 
 
 def fates(lake: Lake) -> pl.DataFrame:

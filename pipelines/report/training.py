@@ -99,7 +99,7 @@ def _round_marks(steps: pl.DataFrame) -> list[dict[str, Any]]:
 
 
 def difficulty_section(counts: pl.DataFrame, band: Band) -> Section:
-    """A histogram per round. `counts`: round, passes, n, problems."""
+    """A histogram per round. `counts`: round, passes, n, problems, open."""
     counts = counts.filter(pl.col("n") > 0)
     if counts.is_empty():
         return replace(words.DIFFICULTY, empty="No problem has been probed yet.")
@@ -118,7 +118,7 @@ def difficulty_section(counts: pl.DataFrame, band: Band) -> Section:
         never, inside, always = (
             _weighted(part, test.cast(pl.Int64)) / problems for test in (pl.col("passes") == 0, band.expr(), pl.col("passes") == pl.col("n"))
         )
-        cells.append([str(r), count(problems), *(percent(share) for share in (rate, never, inside, always))])
+        cells.append([str(r), count(problems), *(percent(share) for share in (rate, never, inside, always)), count(int(part["open"].sum()))])
         if r in drawn:
             rows = [
                 {**row, "text": f"{row['bin']}{f' of {n}' if exact else ''} right: {plural(row['problems'], 'problem')} ({percent(row['share'])})"}
@@ -127,7 +127,7 @@ def difficulty_section(counts: pl.DataFrame, band: Band) -> Section:
             alt = f"Round {r}: {percent(never)} never solved, {percent(inside)} in the band, {percent(always)} always solved."
             note = f"{plural(problems, 'problem')}, {percent(inside, 0)} in the band"
             figures.append(Figure(f"difficulty-{r}", f"Round {r}", charts.histogram(rows, bins, highest), alt, note=note))
-    table = Table(["round", "problems", "pass rate", "never solved", "in the band", "always solved"], cells)
+    table = Table(["round", "problems", "pass rate", "never solved", "in the band", "always solved", "band undecided"], cells)
     told = [f"Across: right answers of {n}." if exact else "Across: share of right answers.", "Up: share of the round's problems."]
     told += [f"The band is {percent(float(band.lo), 0)} to {percent(float(band.hi), 0)}."]
     told += [f"{len(drawn)} of {len(rounds)} rounds are drawn; the table has all."] if len(drawn) < len(rounds) else []

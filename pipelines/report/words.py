@@ -9,7 +9,8 @@ SCORES = Section(
     link="Scores",
     title="Did the policy get better?",
     look="Each point is the policy after a round, asked the same held-out problems that no round trains on; round 0 is the policy before any "
-    "training. pass@1 is the chance that one answer is right, pass@k that at least one of k is. The bars are 95 % intervals over problems.",
+    "training. pass@1 is the chance that one answer is right, pass@k that at least one of k is, majority@n that the most frequent answer is, "
+    "cot-pass@k like pass@k where the reasoning must be right, too. The bars are 95 % intervals over problems.",
     bad="pass@1 that stays flat or falls. pass@1 that rises while the largest pass@k falls means that answers became narrower, not better.",
 )
 DOMAINS = Section(

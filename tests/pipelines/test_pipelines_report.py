@@ -237,11 +237,11 @@ def test_long_training_is_averaged_and_keeps_its_mean(tmp_path):
 
 
 def test_histograms_share_a_scale_and_mark_the_band():
-    counts = pl.DataFrame({"round": [1, 1, 1, 2], "passes": [0, 2, 8, 8], "n": [8] * 4, "problems": [5, 3, 2, 10]})
+    counts = pl.DataFrame({"round": [1, 1, 1, 2], "passes": [0, 2, 8, 8], "n": [8] * 4, "problems": [5, 3, 2, 10], "open": [0, 3, 0, 0]})
     section = difficulty_section(counts, Band.of("0.02", "0.98"))
     first = section.figures[0].spec["data"]["values"]
     assert [(row["bin"], row["share"], row["inside"]) for row in first] == [("0", 0.5, False), ("2", 0.3, True), ("8", 0.2, False)]
-    assert section.tables[0][1].rows == [["1", "10", "27.5%", "50.0%", "30.0%", "20.0%"], ["2", "10", "100.0%", "0.0%", "0.0%", "100.0%"]]
+    assert section.tables[0][1].rows == [["1", "10", "27.5%", "50.0%", "30.0%", "20.0%", "3"], ["2", "10", "100.0%", "0.0%", "0.0%", "100.0%", "0"]]
     varied = difficulty_section(counts.with_columns(n=pl.Series([8, 16, 8, 64])), Band.of("0.02", "0.98"))
     assert {row["bin"] for f in varied.figures for row in f.spec["data"]["values"]} == {"none", "<20%", "all"}
 
