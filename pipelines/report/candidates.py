@@ -108,6 +108,7 @@ def verdict_section(mix: pl.DataFrame, reasons: pl.DataFrame) -> Section:
                 [count(n), share(n, whole), label(reason, 120), "" if example == reason else label(example, 90)]
                 for _, reason, n, example in part.iter_rows()
             ]
-            tables.append((title, Table(["answers", "share", "reason", "for instance"], lines, numeric_from=9)))
+            width = 4 if any(line[3] for line in lines) else 3
+            tables.append((title, Table(["answers", "share", "reason", "for instance"][:width], [line[:width] for line in lines], numeric_from=9)))
     note = alt if judged and "unknown" in totals else alt + " None was unknown."
     return replace(words.VERDICTS, figures=[figure], tables=tables, note=note + ("" if reasons.height else f" {plural(0, 'reason')} to list."))

@@ -25,7 +25,7 @@ def scores(rows: Rows, metrics: Sequence[str]) -> Spec:
     low, high = min(row["low"] for row in rows), max(row["high"] for row in rows)
     room = max(0.05, 0.1 * (high - low))
     y = {"type": "quantitative", "scale": {"domain": [max(0.0, low - room), min(1.0, high + room)]}, "axis": {**SHARE, "tickCount": 6}}
-    apart = {"field": "metric", "type": "nominal", "sort": list(metrics), "scale": {"type": "point", "padding": 14}}
+    apart = {"field": "metric", "type": "nominal", "sort": list(metrics), "scale": {"type": "point", "padding": 24}}
     colour = {
         "field": "metric",
         "type": "nominal",
@@ -169,7 +169,7 @@ def parts(rows: Rows, names: Sequence[str], kinds: Sequence[tuple[str, str]], *,
     """Rows: name, kind, amount, text. A stacked bar per name; `kinds` are (kind, colour) in stacking order; `shares` makes all bars as long."""
     order = {kind: place for place, (kind, _) in enumerate(kinds)}
     values = [{**_cut(row, "name", "kind", "amount", "text"), "order": order[row["kind"]]} for row in rows]
-    axis: Spec = {"tickCount": 5, **(SHARE if shares else {"format": ",d", "tickMinStep": 1})}
+    axis: Spec = {"tickCount": 5, "labelOverlap": "greedy", "labelSeparation": 8, **(SHARE if shares else {"format": ",d", "tickMinStep": 1})}
     return {
         "height": 26 * len(names),
         "data": {"values": values},

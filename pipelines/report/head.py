@@ -93,7 +93,7 @@ def _verdict(infos: Mapping[tuple[int, str], dict[str, Any]], recipe: Mapping[st
         sure = {"better": "better than chance explains", "worse": "worse than before", "open": "within what chance explains"}[tone]
         after = "" if round == recipe["rounds"] else f" after round {round}"
         return (
-            f"Held-out pass@1 changed by {points(info['gain'])} points{after}, 95 % interval [{points(low)}, {points(high)}]"
+            f"Held-out pass@1 changed by {points(info['gain'])} points{after}, 95 % interval [{points(low)}, {points(high)}]"
             f" on {plural(info['problems'], 'problem')}: {sure}."
         ), tone
     if why:
@@ -115,10 +115,10 @@ def _tiles(
         tiles.append(("held-out pass@1", percent(last), f"from {percent(first)} before training" if len(evaluated) > 1 else "before any training"))
         learned = any(info.get("steps") for (_, stage), info in infos.items() if stage == "train")
         if learned and "gain" in (info := evaluated[-1][1]):
-            tiles.append(("gain, in points", points(info["gain"]), f"95 % interval [{points(info['gain_low'])}, {points(info['gain_high'])}]"))
+            tiles.append(("gain, in points", points(info["gain"]), f"95 % interval [{points(info['gain_low'])}, {points(info['gain_high'])}]"))
     refused = int(fates.filter(pl.col("fate") == "refused")["candidates"].sum())
     selected = int(fates.filter(pl.col("fate") == "selected")["candidates"].sum())
-    tiles.append(("problems trained on", count(selected), f"{count(refused)} refused by a rule"))
+    tiles.append(("problems selected", count(selected), f"{count(refused)} refused by a rule"))
     rollouts, written, trained = (int(costs[c].sum() or 0) for c in ("rollouts", "response_tokens", "trained_tokens"))
     tiles.append(("answers", short(rollouts), f"{short(written)} tokens written"))
     tiles.append(

@@ -10,7 +10,7 @@ import polars as pl
 from pipelines.evaluate import scores
 from pipelines.intervals import Estimate, mean_with_interval, paired_difference
 from pipelines.report import charts, words
-from pipelines.report.figure import Figure, Section, Table, count, interval, label, percent, plural, points
+from pipelines.report.figure import Figure, Section, Table, count, interval, label, plural, points
 
 MAX_BENCHMARKS = 6
 MAX_DOMAINS = 24
@@ -19,24 +19,29 @@ MAX_METRICS = 8
 
 
 def score_section(evals: pl.DataFrame) -> Section:
-    """The first chart anybody looks at."""
-    table = scores(evals)
+    """The first charts anybody looks at: per benchmark pass@k, and beside it the stricter ways to count, where they are known."""
+    table = scores(evals).filter(~pl.col("metric").str.starts_with("avg@"))  # the same number as pass@1
     if table.is_empty():
         return replace(words.SCORES, empty="Nothing has been evaluated yet: the first evaluation comes right after the problems are read.")
-    benchmarks = (
-        table.group_by("benchmark", maintain_order=True).agg(pl.col("problems").max()).sort("problems", "benchmark", descending=[True, False])
-    )
-    figures = [
-        _score_figure(table.filter(pl.col("benchmark") == name), name, i) for i, name in enumerate(benchmarks["benchmark"].head(MAX_BENCHMARKS))
-    ]
-    left = benchmarks.height - MAX_BENCHMARKS
-    note = f"{plural(left, 'smaller benchmark')} not drawn; the table `evals` has them all." if left > 0 else ""
+    sizes = table.group_by("benchmark").agg(pl.col("problems").max()).sort(pl.col("benchmark") != "heldout", "problems", "benchmark")
+    figures = []
+    for place, name in enumerate(sizes["benchmark"].head(MAX_BENCHMARKS)):
+        part = table.filter(pl.col("benchmark") == name)
+        metrics = part["metric"].unique(maintain_order=True).to_list()
+        plain = [m for m in metrics if m.startswith("pass@")]
+        chains = [m for m in metrics if m.startswith("cot-pass@")]
+        strict = [m for m in metrics if m.startswith("majority@")] + ([chains[0], chains[-1]] if len(chains) > 1 else chains)
+        first = part.row(0, named=True)
+        title = f"{_benchmark(name)}: {plural(first['problems'], 'problem')}, {plural(first['n'], 'answer')} each"
+        figures.append(_score_figure(part, plain[:MAX_METRICS], f"scores-{place}", title))
+        if strict:
+            figures.append(_score_figure(part, [plain[0], *strict], f"strict-{place}", f"{_benchmark(name)}, counted more strictly"))
+    left = sizes.height - MAX_BENCHMARKS
+    note = f"{plural(left, 'more benchmark')} not drawn; the table `evals` has them all." if left > 0 else ""
     return replace(words.SCORES, figures=figures, layout="two" if len(figures) > 1 else "one", note=note)
 
 
-def _score_figure(table: pl.DataFrame, benchmark: str, place: int) -> Figure:
-    table = table.filter(~pl.col("metric").str.starts_with("avg@"))  # the same number as pass@1
-    metrics = table["metric"].unique(maintain_order=True).head(MAX_METRICS).to_list()
+def _score_figure(table: pl.DataFrame, metrics: list[str], ident: str, title: str) -> Figure:
     table = table.filter(pl.col("metric").is_in(metrics))
     rounds = table["round"].unique(maintain_order=True).to_list()
     drawn = _thinned(rounds, MAX_ROUNDS)
@@ -47,14 +52,10 @@ def _score_figure(table: pl.DataFrame, benchmark: str, place: int) -> Figure:
     by_round = {(row["round"], row["metric"]): interval(row["value"], row["low"], row["high"]) for row in table.iter_rows(named=True)}
     shape = {row["round"]: (count(row["problems"]), str(row["n"])) for row in table.iter_rows(named=True)}
     cells = [[str(r), *(by_round.get((r, m), "–") for m in metrics), *shape[r]] for r in rounds]
-    first, last = (table.filter((pl.col("metric") == metrics[0]) & (pl.col("round") == r)).row(0, named=True) for r in (rounds[0], rounds[-1]))
-    return Figure(
-        f"scores-{place}",
-        f"{_benchmark(benchmark)}: {plural(first['problems'], 'problem')}, {plural(first['n'], 'answer')} each",
-        charts.scores(rows, metrics),
-        f"{metrics[0]} went from {percent(first['value'])} in round {rounds[0]} to {percent(last['value'])} in round {rounds[-1]}.",
-        table=Table(["round", *metrics, "problems", "answers each"], cells),
+    told = f"round {rounds[0]} to round {rounds[-1]}: " + "; ".join(
+        " to ".join(by_round.get((r, m), "–") for r in dict.fromkeys((rounds[0], rounds[-1]))) + f" {m}" for m in metrics
     )
+    return Figure(ident, title, charts.scores(rows, metrics), told, table=Table(["round", *metrics, "problems", "answers each"], cells))
 
 
 def _benchmark(name: str) -> str:

@@ -62,7 +62,7 @@ def page(top: Head, sections: Iterable[Section], recipe: str) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(ASSETS), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["code"] = lambda text: jinja2.filters.Markup(re.sub("`([^`]*)`", r"<code>\1</code>", str(jinja2.filters.escape(text))))
+    environment.filters["code"] = lambda text: jinja2.filters.Markup(_set_code(str(jinja2.filters.escape(text))))
     return environment.get_template("page.html.j2").render(
         head=top,
         sections=sections,
@@ -83,6 +83,11 @@ def vega() -> str:
     import vl_convert
 
     return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+
+
+def _set_code(html: str) -> str:
+    """Names in `backticks` as code, and no line break before a percent sign."""
+    return re.sub("`([^`]*)`", r"<code>\1</code>", html).replace(" %", " %")
 
 
 def inert_json(value: Any) -> str:
