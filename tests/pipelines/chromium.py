@@ -1,4 +1,9 @@
-"""A headless Chromium driven over its DevTools protocol: what a page logs and asks for, and how it looks on a screen of any size."""
+"""A headless Chromium driven over its DevTools protocol: what a page logs and asks for, and how it looks on a screen of any size.
+
+    python tests/pipelines/chromium.py runs/arithmetic-001/report.html pipelines/report/screenshots
+
+takes the pictures that the README shows.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +11,7 @@ import base64
 import json
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -115,3 +121,23 @@ class Page:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def take_pictures(report: Path, folder: Path) -> None:
+    """The top of the report by day, its middle by night, and a phone; WebP."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with Page(width=1180, height=1150) as page:
+        page.open(report)
+        page.screenshot(folder / "report-light.webp", height=1150)
+    with Page(width=1180, height=1150, dark=True) as page:
+        page.open(report)
+        page.run("document.querySelectorAll('.problems details')[0].open = true")
+        top = page.run("document.getElementById('training').getBoundingClientRect().top + scrollY - 20")
+        page.screenshot(folder / "report-dark.webp", y=top, height=1150)
+    with Page(width=390, height=844, mobile=True) as page:
+        page.open(report)
+        page.screenshot(folder / "report-phone.webp", height=1150)
+
+
+if __name__ == "__main__":
+    take_pictures(Path(sys.argv[1]), Path(sys.argv[2]))
