@@ -25,7 +25,16 @@ def scores(rows: Rows, metrics: Sequence[str]) -> Spec:
     low, high = min(row["low"] for row in rows), max(row["high"] for row in rows)
     room = max(0.05, 0.1 * (high - low))
     y = {"type": "quantitative", "scale": {"domain": [max(0.0, low - room), min(1.0, high + room)]}, "axis": {**SHARE, "tickCount": 6}}
-    apart = {"field": "metric", "type": "nominal", "sort": list(metrics), "scale": {"type": "point", "padding": 24}}
+    middle, half = "bandwidth('x') / 2", min(4.0 * (len(metrics) - 1), 14)
+    apart = {
+        "field": "metric",
+        "type": "nominal",
+        "sort": list(metrics),
+        "scale": {
+            "type": "point",
+            "range": [{"expr": f"{middle} - {half}"}, {"expr": f"{middle} + {half}"}],
+        },  # so that intervals do not hide one another
+    }
     colour = {
         "field": "metric",
         "type": "nominal",
