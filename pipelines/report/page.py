@@ -8,7 +8,6 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from pipelines.report.learning import domain_section, score_section
 from pipelines.report.palette import variables
 from pipelines.report.samples import sample_section
 from pipelines.report.training import difficulty_section, steps_section
+from pipelines.report.vega import vega
 
 ASSETS = Path(__file__).parent / "assets"
 
@@ -75,14 +75,6 @@ def page(top: Head, sections: Iterable[Section], recipe: str) -> str:
         scripts=[jinja2.filters.Markup(script) for script in scripts],
         written=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
     )
-
-
-@cache
-def vega() -> str:
-    """Vega, Vega-Lite and vega-embed as one script that sets `window.vegaEmbed`; from inside the installed package, without a network."""
-    import vl_convert
-
-    return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
 
 
 def _set_code(html: str) -> str:

@@ -26,6 +26,7 @@ from pipelines.report.learning import domain_section, score_section
 from pipelines.report.page import inert_json, render
 from pipelines.report.samples import KINDS, SAMPLES, sample_section
 from pipelines.report.training import difficulty_section, steps_section
+from pipelines.report.vega import vega
 from pipelines.run import Run, read_lake, run_file
 
 SECTIONS = ("learning", "domains", "training", "difficulty", "candidates", "verdicts", "samples", "cost", "recipe")
@@ -288,6 +289,17 @@ def test_a_small_share_is_never_shown_as_none():
         "100.0%",
         "–",
     ]
+
+
+def test_a_damaged_copy_of_the_charts_script_is_not_used(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    script = vega.__wrapped__()
+    (kept,) = (tmp_path / "synth").iterdir()
+    assert kept.read_text("utf-8") == script and "window.vegaEmbed" in script
+    kept.write_text("alert(1)")
+    assert vega.__wrapped__() == script == kept.read_text("utf-8")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(kept))  # a file, so nothing can be kept there
+    assert vega.__wrapped__() == script
 
 
 def test_commands_are_kept_without_passwords(tmp_path):
