@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from data.errors import UserError
-from pipelines.grpo.presets import Preset, nearest, preset_named
+from pipelines.grpo.component import SLOTS, known_options, nearest
+from pipelines.grpo.presets import Preset, preset_named
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,9 @@ class GRPOConfig:
     """How one optimizer step is made.
 
     `overrides` change the preset key by key. `temperature` 0 = each rollout's own sampling temperature. `micro_tokens`: forwarded
-    tokens per micro-batch. `minibatches`: optimizer updates per step (above 1, old log-probs are computed first).
+    tokens per micro-batch. `minibatches`: parts that a step's groups are dealt to, one optimizer update each; `epochs`: how often
+    (above 1 update, old log-probs are computed first). `proximal`: what the ratio is against, the weights at the start of the step
+    ("current") or the sampler's own log-probs ("behavior": off-policy rollouts are then corrected by the clip itself).
     `decay_steps`: the rate falls linearly to `final_share` of itself over so many steps (0 = stays).
     `reference`: folder of the KL reference, "" = the weights the trainer started from. `threads` 0 = leave torch's.
     """
@@ -31,6 +34,8 @@ class GRPOConfig:
     adam_eps: float = 1e-8
     max_grad_norm: float = 1.0
     minibatches: int = 1
+    epochs: int = 1
+    proximal: str = "current"
     micro_tokens: int = 4096
     temperature: float = 0.0
     reference: str = ""
@@ -42,7 +47,7 @@ class GRPOConfig:
         for key in ("learning_rate", "warmup_steps", "decay_steps", "final_share", "weight_decay", "temperature", "threads"):
             if not 0 <= getattr(self, key) < float("inf"):
                 raise UserError(f"grpo.{key} must be a finite number of 0 or more, got {getattr(self, key)}")
-        for key in ("minibatches", "micro_tokens"):
+        for key in ("minibatches", "epochs", "micro_tokens"):
             if getattr(self, key) < 1:
                 raise UserError(f"grpo.{key} must be 1 or more, got {getattr(self, key)}")
         for key in ("adam_eps", "max_grad_norm"):
@@ -50,7 +55,13 @@ class GRPOConfig:
                 raise UserError(f"grpo.{key} must be above 0, got {getattr(self, key)}")
         if len(self.betas) != 2 or not all(0 <= b < 1 for b in self.betas):
             raise UserError(f"grpo.betas must be two numbers in [0, 1), got {list(self.betas)}")
-        self.objective()
+        if self.proximal not in ("current", "behavior"):
+            raise UserError(f"grpo.proximal must be current or behavior, got {self.proximal!r}")
+        corrected = set(self.objective().parts["weights"]) & {"truncated_importance", "masked_importance"}
+        if self.proximal == "behavior" and corrected:
+            raise UserError(
+                f"grpo.proximal = 'behavior' already divides by the sampler's probability; {corrected.pop()} would do so twice: switch one off"
+            )
 
     def objective(self) -> Preset:
         """The preset with its overrides; UserError naming the nearest key where one is unknown."""
@@ -70,7 +81,7 @@ class GRPOConfig:
     def from_mapping(cls, settings: Mapping[str, Any]) -> GRPOConfig:
         """From one flat table of a recipe: the trainer's own keys and the preset's side by side; an unknown key is a UserError."""
         own = {f.name for f in fields(cls)}
-        objective = {f.name for f in fields(Preset)} - {"name", "paper"}
+        objective = known_options() | set(SLOTS)
         mine: dict[str, Any] = {}
         overrides: dict[str, Any] = dict(settings.get("overrides", {}))
         for key, value in settings.items():

@@ -6,7 +6,7 @@ Algorithm-blind: groups carry their stream, estimator and coefficient; the prese
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +16,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from data.errors import SynthError
-from data.keyed import keyed_order
 from data.records import Group
-from pipelines.grpo.advantage import group_advantages
-from pipelines.grpo.aggregation import row_weights
 from pipelines.grpo.checkpoint import read_state, weights_hash, write_folder, write_state
 from pipelines.grpo.config import GRPOConfig
-from pipelines.grpo.objective import Tally, TokenBatch, objective
-from pipelines.grpo.packing import Family, Layout, Row, lay_out, make_row, micro_batches
+from pipelines.grpo.objective import Objective, Tally
+from pipelines.grpo.packing import Family, Layout, Row, lay_out, micro_batches
+from pipelines.grpo.plan import Plan, plan_step, updates_of, with_advantages
 from pipelines.grpo.policy import Policy
-from pipelines.grpo.recompose import shape_overlong
+from pipelines.grpo.recompose import StepInfo
+from pipelines.grpo.tokens import TokenBatch
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
+Ahead = Mapping[int, tuple[Tensor, Tensor]]
 
 
 class GRPOTrainer:
@@ -35,7 +35,7 @@ class GRPOTrainer:
 
     def __init__(self, policy_path: Path, config: GRPOConfig) -> None:
         self.config = config
-        self.preset = config.objective()
+        self.objective = Objective(config.objective())
         if config.threads:
             torch.set_num_threads(config.threads)
         self.policy = Policy(policy_path)
@@ -56,70 +56,51 @@ class GRPOTrainer:
         )
 
     # ------------------------------------------------------------------------------------------------ one step
-    def step(self, groups: Sequence[Group], factors: Mapping[str, float] | None = None) -> dict[str, float]:
+    def step(self, groups: Sequence[Group], factors: Mapping[str, float] | None = None, *, stale: Collection[str] = ()) -> dict[str, float]:
         """Learns from the judged groups of one step and returns its metrics.
 
-        `factors` multiply the advantages of the groups they name. Rows are left out, and counted, where the reward is not
-        finite, where nothing was sampled, where the verdict is unknown and nobody set a reward, and where the forward pass
-        gives no finite log-prob. A step from which no gradient comes leaves the weights and the optimizer alone.
-        Raises SynthError, weights untouched, where the loss or the gradient of a whole update is not finite.
+        `factors` multiply the advantages of the groups they name; `stale` names groups that an older policy sampled. Rows are left
+        out, and counted, where the reward is not finite, where nothing was sampled, where the verdict is unknown and nobody set a
+        reward, and where the forward pass gives no finite log-prob. A step from which no gradient comes leaves the weights and
+        the optimizer alone. Raises SynthError, weights untouched, where the loss or the gradient of a whole update is not finite.
         """
-        if self.config.threads:
-            torch.set_num_threads(self.config.threads)
+        config = self.config
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        self.objective.step_to(self.step_count)
         tally = Tally()
-        learning_rate = self.config.learning_rate_at(self.step_count)
-        shaped = shape_overlong(groups, self.preset.overlong_share)
-        valid = [_valid_rows(g, bool(self.preset.tis_cap)) for g in shaped]
-        advantages = group_advantages(shaped, self.preset.estimator, self.preset.estimator_options, factors or {}, valid)
-        parts = self._minibatches(shaped, valid, advantages)
-        old = self._old_logprobs([row for part in parts for row in part]) if len(parts) > 1 else {}
-        norms = [self._update(part, old, learning_rate, tally) for part in parts if part]
+        learning_rate = config.learning_rate_at(self.step_count)
+        info = StepInfo(self.step_count, config.seed, set(stale))
+        plan = plan_step(groups, self.objective, info, config.temperature, config.proximal == "behavior")
+        ahead = self._ahead(plan.rows) if self._looks_ahead else {}
+        entropies = {index: found[1].double().numpy() for index, found in ahead.items()} if "step_entropy" in self.objective.needs else {}
+        rows = with_advantages(plan, self.objective, factors or {}, entropies)
+        updates = updates_of(plan, rows, self.objective, minibatches=config.minibatches, epochs=config.epochs, seed=config.seed, step=self.step_count)
+        norms = [self._update(part, ahead, learning_rate, tally) for part in updates if part]
         self.step_count += 1
         self.update_count += len(norms)
-        return {**_group_metrics(groups, valid), **self._token_metrics(tally, valid, norms, learning_rate)}
+        metrics = {**_group_metrics(plan), **self._token_metrics(tally, plan, norms, learning_rate)}
+        self.objective.observe(metrics)
+        return metrics
 
-    def _minibatches(self, groups: Sequence[Group], valid: Sequence[NDArray[np.bool_]], advantages: Sequence[NDArray[np.float64]]) -> list[list[Row]]:
-        """Per optimizer update the rows that need a forward pass, their weights fixed over the whole update."""
-        order = range(len(groups))
-        parts: list[list[int]] = [list(order)]
-        if self.config.minibatches > 1:
-            by_id = {g.id: i for i, g in enumerate(groups)}
-            shuffled = [by_id[i] for i in keyed_order(self.config.seed, list(by_id), "minibatches", self.step_count)]
-            parts = [sorted(shuffled[n :: self.config.minibatches]) for n in range(self.config.minibatches)]
-        first = np.concatenate([[0], np.cumsum([len(g.rollouts) for g in groups])])
-        out: list[list[Row]] = []
-        for part in parts:
-            members = [(i, n) for i in part for n in range(len(groups[i].rollouts)) if valid[i][n]]
-            rollouts = [groups[i].rollouts[n] for i, n in members]
-            weights = row_weights(
-                self.preset.aggregation,
-                [t.response_length for t in rollouts],
-                [groups[i].stream for i, _ in members],
-                [groups[i].coef for i, _ in members],
-                self.preset.const_length or max((t.sampling.max_tokens for t in rollouts), default=1),
-                self.preset.denominator,
-            )
-            rows: list[Row] = []
-            for (i, n), rollout, weight in zip(members, rollouts, weights, strict=True):
-                if weight and (advantages[i][n] or self.preset.kl_coef):  # else its gradient is exactly 0: no forward
-                    temperature = self.config.temperature or rollout.sampling.temperature or 1.0
-                    rows.append(make_row(rollout, int(first[i]) + n, i, float(advantages[i][n]), float(weight), temperature))
-            out.append(rows)
-        return out
+    @property
+    def _looks_ahead(self) -> bool:
+        """Whether all rows are forwarded before the first update: several updates, or a component that asks."""
+        return self.config.minibatches * self.config.epochs > 1 or bool({"old_logp", "step_entropy"} & self.objective.needs)
 
-    def _update(self, rows: Sequence[Row], old: Mapping[int, Tensor], learning_rate: float, tally: Tally) -> float:
+    def _update(self, rows: Sequence[Row], ahead: Ahead, learning_rate: float, tally: Tally) -> float:
         """One optimizer update on these rows; returns the gradient norm before clipping."""
         self.optimizer.zero_grad(set_to_none=True)
-        before = tally.sums.get("tokens", 0.0)
-        for batch in micro_batches(rows, self.config.micro_tokens):
-            self._accumulate(batch, old, tally)
-        if tally.sums.get("tokens", 0.0) == before:
+        before = tally.sum("tokens")
+        for batch in micro_batches(rows, self.config.micro_tokens, whole=self.objective.whole_groups):
+            self._accumulate(batch, ahead, tally)
+        if tally.sum("tokens") == before:
             raise SynthError(f"step {self.step_count}: no row of this update has finite log-probs; the weights are broken (lower the learning rate)")
         norm = torch.nn.utils.clip_grad_norm_([p for _, p in self.parameters], self.config.max_grad_norm)
-        if not math.isfinite(tally.sums["loss"]) or not torch.isfinite(norm):
+        if not math.isfinite(tally.sum("loss")) or not torch.isfinite(norm):
             self.optimizer.zero_grad(set_to_none=True)
             raise SynthError(
-                f"step {self.step_count}: the loss is {tally.sums['loss']:.4g} and the gradient norm {float(norm):.4g}; training has diverged"
+                f"step {self.step_count}: the loss is {tally.sum('loss'):.4g} and the gradient norm {float(norm):.4g}; training has diverged"
             )
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
@@ -127,24 +108,34 @@ class GRPOTrainer:
         self.optimizer.zero_grad(set_to_none=True)
         return float(norm)
 
-    def _accumulate(self, batch: Sequence[Family], old: Mapping[int, Tensor], tally: Tally) -> None:
+    def _accumulate(self, batch: Sequence[Family], ahead: Ahead, tally: Tally) -> None:
         """Forward, loss and backward of one micro-batch."""
         layout, logp, entropy = self._forward(batch, tally)
         if layout is None:
             return
+        tally.add("forwarded", len(layout.tokens))
+        self.objective.loss(self._tokens(layout, logp, entropy, ahead), tally).backward()  # type: ignore[no-untyped-call]
+
+    def _tokens(self, layout: Layout, logp: Tensor, entropy: Tensor, ahead: Ahead) -> TokenBatch:
         rows = layout.rows
         lengths = torch.tensor([len(r.targets) for r in rows])
-        tokens = TokenBatch(
+        behavior = torch.from_numpy(np.concatenate([r.behavior for r in rows]))
+        old = torch.cat([ahead[r.index][0] for r in rows]) if ahead else logp.detach()
+        if any(r.stale for r in rows):
+            old = torch.where(torch.tensor([r.stale for r in rows]).repeat_interleave(lengths), behavior, old)
+        return TokenBatch(
             logp=logp,
-            old_logp=torch.cat([old[r.index] for r in rows]) if old else logp.detach(),
-            behavior_logp=torch.from_numpy(np.concatenate([r.behavior for r in rows])),
-            advantage=torch.tensor([r.advantage for r in rows]).repeat_interleave(lengths),
+            old_logp=old,
+            behavior_logp=behavior,
+            advantage=_flat([r.per_token(r.advantage) for r in rows]),
             weight=torch.tensor([r.weight for r in rows]).repeat_interleave(lengths),
-            entropy=entropy,
-            ref_logp=self._reference_logprobs(layout) if self.preset.kl_coef else None,
+            lengths=lengths,
+            entropy=entropy if "entropy_grad" in self.objective.needs else entropy.detach(),
+            ref_logp=self._reference_logprobs(layout) if "ref_logp" in self.objective.needs else None,
+            factor=_flat([r.per_token(r.factor) for r in rows]) if any(r.factor is not None for r in rows) else None,
+            rewards=torch.tensor([r.reward for r in rows]),
+            aux={name: torch.tensor([r.aux[name] for r in rows]).repeat_interleave(lengths) for name in rows[0].aux},
         )
-        tally.add("forwarded", len(layout.tokens))
-        objective(tokens, self.preset, tally).backward()  # type: ignore[no-untyped-call]
 
     def _forward(self, batch: Sequence[Family], tally: Tally) -> tuple[Layout | None, Tensor, Tensor]:
         """Log-probs of a micro-batch; rows that give a non-finite one are counted and the rest is forwarded again.
@@ -163,13 +154,14 @@ class GRPOTrainer:
         return None, torch.empty(0), torch.empty(0)
 
     @torch.no_grad()
-    def _old_logprobs(self, rows: Sequence[Row]) -> dict[int, Tensor]:
-        """Row index -> log-probs under the weights at the start of the step."""
-        out: dict[int, Tensor] = {}
+    def _ahead(self, rows: Sequence[Row]) -> dict[int, tuple[Tensor, Tensor]]:
+        """Row index -> (log-probs, entropies) under the weights at the start of the step."""
+        out: dict[int, tuple[Tensor, Tensor]] = {}
         for batch in micro_batches(rows, self.config.micro_tokens):
             layout = lay_out(batch, self.policy.window)
-            parts = self.policy.logprobs(layout)[0].split([len(r.targets) for r in layout.rows])
-            out.update({r.index: part for r, part in zip(layout.rows, parts, strict=True)})
+            lengths = [len(r.targets) for r in layout.rows]
+            logp, entropy = (x.split(lengths) for x in self.policy.logprobs(layout))
+            out.update({r.index: (a, b) for r, a, b in zip(layout.rows, logp, entropy, strict=True)})
         return out
 
     @torch.no_grad()
@@ -182,22 +174,22 @@ class GRPOTrainer:
             self.reference_hash = found
         return self._reference.logprobs(layout)[0]
 
-    def _token_metrics(self, tally: Tally, valid: Sequence[NDArray[np.bool_]], norms: Sequence[float], learning_rate: float) -> dict[str, float]:
+    def _token_metrics(self, tally: Tally, plan: Plan, norms: Sequence[float], learning_rate: float) -> dict[str, float]:
         return {
             "step": float(self.step_count - 1),
             "updates": float(len(norms)),
-            "loss": tally.sums.get("loss", 0.0),
+            "loss": tally.sum("loss"),
             "entropy": tally.mean("entropy"),
             "kl": tally.mean("kl"),
             "clip_share": tally.mean("clipped"),
             "ratio_mean": tally.mean("ratio"),
-            "ratio_max": tally.maxima.get("ratio", 0.0),
+            "ratio_max": tally.max("ratio"),
             "mismatch_mean": tally.mean("mismatch", "mismatch_tokens"),
-            "mismatch_max": tally.maxima.get("mismatch", 0.0),
+            "mismatch_max": tally.max("mismatch"),
             "grad_norm": max(norms, default=0.0),
-            "tokens": tally.sums.get("tokens", 0.0),
-            "tokens_forwarded": tally.sums.get("forwarded", 0.0),
-            "rows_dropped": float(sum((~v).sum() for v in valid)) + tally.sums.get("rows_dropped", 0.0),
+            "tokens": tally.sum("tokens"),
+            "tokens_forwarded": tally.sum("forwarded"),
+            "rows_dropped": float(sum((~v).sum() for v in plan.valid)) + tally.sum("rows_dropped"),
             "learning_rate": learning_rate if norms else 0.0,
         }
 
@@ -216,6 +208,7 @@ class GRPOTrainer:
             "reference": self.reference_path,
             "reference_hash": self.reference_hash,
             "config": self.config.as_dict(),
+            "objective": self.objective.state_dict(),
             "extra": dict(extra or {}),
         }
 
@@ -247,22 +240,18 @@ class GRPOTrainer:
         trainer.step_count, trainer.update_count = state["step"], state["updates"]
         if config.reference in ("", state["reference"]):
             trainer.reference_path, trainer.reference_hash = state["reference"], state["reference_hash"]
+        trainer.objective.load_state_dict(state["objective"])
         trainer.extra = state["extra"]
         return trainer
 
 
-def _valid_rows(group: Group, needs_behavior: bool) -> NDArray[np.bool_]:
-    """bool[n]: rows that take part, in the baseline as in the loss."""
-    rewards = np.asarray(group.rewards)
-    ok = np.isfinite(rewards) & np.array([t.response_length > 0 for t in group.rollouts], bool)
-    ok &= np.array([v.outcome != "unknown" for v in group.verdicts], bool) | (rewards != 0)
-    if needs_behavior:
-        ok &= np.array([bool(np.isfinite(t.logp[t.loss_mask > 0]).all()) for t in group.rollouts], bool)
-    return ok
+def _flat(parts: Sequence[NDArray[np.float64]]) -> Tensor:
+    return torch.from_numpy(np.concatenate(parts)).float()
 
 
-def _group_metrics(groups: Sequence[Group], valid: Sequence[NDArray[np.bool_]]) -> dict[str, float]:
-    rewards = np.concatenate([np.asarray(g.rewards, np.float64)[v] for g, v in zip(groups, valid, strict=True)] or [np.zeros(0)])
+def _group_metrics(plan: Plan) -> dict[str, float]:
+    groups = plan.groups
+    rewards = np.concatenate([np.asarray(g.rewards, np.float64)[v] for g, v in zip(groups, plan.valid, strict=True)] or [np.zeros(0)])
     lengths = [t.response_length for g in groups for t in g.rollouts]
     verdicts = [v.outcome for g in groups for v in g.verdicts]
     return {

@@ -20,6 +20,7 @@ from data.keyed import keyed_order, keyed_rng
 from data.records import Group, PolicyVersion, Problem, RolloutSpec
 from data.tables import policy_row
 from generators.strategies.base import StepContext
+from pipelines.grpo.presets import preset_named
 from pipelines.grpo.recompose import apply_edits, drop_zero_variance
 from pipelines.grpo.trainer import GRPOConfig, GRPOTrainer
 from pipelines.online import StepRollouts, sample_step
@@ -143,6 +144,7 @@ def _sample(run: Run, round: int, step: int, cursor: int, problems: Sequence[Pro
     sampled = _Sampled([], [], {}, cursor, 0.0)
     stream = _endless(problems, recipe.seed, round, cursor)
     policy_id = run.policy().id
+    keeps_flat = preset_named(part.preset, part.objective).keeps_flat_groups
     for batch in range(part.generation_batches):
         missing = part.prompts_per_step - len(sampled.groups)
         if missing <= 0:
@@ -168,7 +170,7 @@ def _sample(run: Run, round: int, step: int, cursor: int, problems: Sequence[Pro
         made = sample_step(run.strategies, contexts, main, rollouts.sample)
         groups, factors = apply_edits(made.main, made.edits)
         sampled.steps.append(made)
-        sampled.groups.extend(drop_zero_variance(groups))
+        sampled.groups.extend(drop_zero_variance(groups, keeps_flat))
         sampled.factors.update(factors)
     sampled.seconds = time.perf_counter() - start
     return sampled

@@ -132,7 +132,7 @@ def test_micro_batches_prefix_sharing_and_order_do_not_change_the_gradient(polic
         replace(g, rollouts=g.rollouts[::-1], verdicts=g.verdicts[::-1], rewards=g.rewards[::-1].copy()) for g in (groups[i] for i in (3, 0, 4, 2, 1))
     ]
     assert_same(gradient(policy, turned, micro_tokens=30), wanted)
-    monkeypatch.setattr(module, "micro_batches", lambda rows, budget: _micro_batches(rows, budget, False))
+    monkeypatch.setattr(module, "micro_batches", lambda rows, budget, whole: _micro_batches(rows, budget, False, whole))
     assert_same(gradient(policy, groups, micro_tokens=30), wanted)
 
 
