@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import itertools
 import json
 import os
 import random
@@ -73,12 +74,12 @@ def peak_mib() -> float:
 
 
 def run_synth(a: argparse.Namespace) -> dict[str, Any]:
+    import numpy as np
+
     from data.records import Group, Problem, Request, Sampling, Trajectory, Verdict
     from generators.engines.local import LocalEngine
     from pipelines.grpo.config import GRPOConfig
     from pipelines.grpo.trainer import GRPOTrainer
-
-    import numpy as np
 
     folder = Path(tempfile.mkdtemp())
     model(a).save_pretrained(folder)
@@ -150,7 +151,7 @@ def run_trl(a: argparse.Namespace) -> dict[str, Any]:
     before = peak_mib()
     trainer.train()
     rewards = [h["reward"] for h in trainer.state.log_history if "reward" in h]
-    seconds = [b - a for a, b in zip(marks, marks[1:], strict=False)]  # data loader and log included
+    seconds = [after - before for before, after in itertools.pairwise(marks)]  # data loader and log included
     return {"seconds": seconds, "generate": generated[1:], "reward": rewards, "peak_mib": peak_mib(), "grown_mib": peak_mib() - before}
 
 

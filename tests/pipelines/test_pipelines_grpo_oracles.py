@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from grpo_oracles import D, Fixture, available, fixture, liger_chain, liger_loss, trl_loss, verl, verl_loss
 from torch import Tensor
 
 from pipelines.grpo.advantage import Judged, group_center, group_norm, return_to_go, rloo
@@ -20,7 +21,6 @@ from pipelines.grpo.presets import preset_named
 from pipelines.grpo.regularizer import kl_estimate
 from pipelines.grpo.tokens import TokenBatch
 from pipelines.grpo.transform import StepTokens, whiten
-from grpo_oracles import D, Fixture, available, fixture, liger_chain, liger_loss, trl_loss, verl, verl_loss
 
 TOLERANCE = 1e-9
 needs = {name: pytest.mark.skipif(not available(name), reason=f"{name} is not installed (a test-only oracle)") for name in ("trl", "verl", "liger")}
