@@ -21,6 +21,8 @@ class GRPOConfig:
     ("current") or the sampler's own log-probs ("behavior": off-policy rollouts are then corrected by the clip itself).
     `decay_steps`: the rate falls linearly to `final_share` of itself over so many steps (0 = stays).
     `reference`: folder of the KL reference, "" = the weights the trainer started from. `threads` 0 = leave torch's.
+    `precision`, `gradient_checkpointing`, `lora_*`: `policy.PolicySettings`. `stop_*`: training stops loudly, weights untouched, when an
+    update's mean entropy falls below, or its mean KL, mean |behaviour - trainer| log-prob gap or gradient norm rises above (0 = never).
     """
 
     preset: str = "grpo"
@@ -39,12 +41,32 @@ class GRPOConfig:
     micro_tokens: int = 4096
     temperature: float = 0.0
     reference: str = ""
+    precision: str = "fp32"
+    gradient_checkpointing: bool = False
+    lora_rank: int = 0
+    lora_alpha: float = 0.0
+    lora_targets: str = "all-linear"
+    stop_entropy: float = 0.0
+    stop_kl: float = 0.0
+    stop_mismatch: float = 0.0
+    stop_grad_norm: float = 0.0
     seed: int = 0
     threads: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "betas", tuple(self.betas))
-        for key in ("learning_rate", "warmup_steps", "decay_steps", "final_share", "weight_decay", "temperature", "threads"):
+        zero_or_more = (
+            "learning_rate",
+            "warmup_steps",
+            "decay_steps",
+            "final_share",
+            "weight_decay",
+            "temperature",
+            "threads",
+            "lora_rank",
+            "lora_alpha",
+        )
+        for key in (*zero_or_more, "stop_entropy", "stop_kl", "stop_mismatch", "stop_grad_norm"):
             if not 0 <= getattr(self, key) < float("inf"):
                 raise UserError(f"grpo.{key} must be a finite number of 0 or more, got {getattr(self, key)}")
         for key in ("minibatches", "epochs", "micro_tokens"):
@@ -57,6 +79,10 @@ class GRPOConfig:
             raise UserError(f"grpo.betas must be two numbers in [0, 1), got {list(self.betas)}")
         if self.proximal not in ("current", "behavior"):
             raise UserError(f"grpo.proximal must be current or behavior, got {self.proximal!r}")
+        if self.precision not in ("fp32", "bf16"):
+            raise UserError(f"grpo.precision must be fp32 or bf16, got {self.precision!r}")
+        if self.stop_kl and "ref_logp" not in self.objective().needs:
+            raise UserError("grpo.stop_kl watches the KL to the reference, which this objective does not compute; set kl_coef above 0")
         corrected = set(self.objective().parts["weights"]) & {"truncated_importance", "masked_importance"}
         if self.proximal == "behavior" and corrected:
             raise UserError(

@@ -43,6 +43,13 @@ class Tally:
             found = values.detach().max()
             self.maxima[name] = found if name not in self.maxima else torch.maximum(found, self.maxima[name])
 
+    def merge(self, other: Tally) -> None:
+        """What `other` counted, too."""
+        for name, value in other.sums.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+        for name, value in other.maxima.items():
+            self.maxima[name] = max(self.maxima.get(name, 0.0), float(value))
+
     def sum(self, name: str) -> float:
         return float(self.sums.get(name, 0.0))
 

@@ -8,7 +8,7 @@ the network runs on flat tokens; attention runs over buckets of rows of like len
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -169,6 +169,14 @@ class Layout:
     buckets: tuple[Bucket, ...]
     restore: Tensor
     rows: tuple[Row, ...] = field(default=())
+
+    def to(self, device: torch.device) -> Layout:
+        """The same layout with its tensors on `device`."""
+        if self.tokens.device == device:
+            return self
+        moved = {f: getattr(self, f).to(device) for f in ("tokens", "positions", "source", "targets", "row", "restore")}
+        buckets = tuple(Bucket(b.queries.to(device), b.keys.to(device), None if b.mask is None else b.mask.to(device)) for b in self.buckets)
+        return replace(self, buckets=buckets, **moved)
 
 
 def lay_out(batch: Sequence[Family], window: int = 0) -> Layout:

@@ -15,6 +15,7 @@ from data.records import Group, Problem, Sampling, Trajectory, Verdict
 from pipelines.grpo import checkpoint
 from pipelines.grpo.checkpoint import weights_hash, write_folder
 from pipelines.grpo.config import GRPOConfig
+from pipelines.grpo.learner import Learner
 from pipelines.grpo.trainer import GRPOTrainer
 
 SIZE = {
@@ -100,24 +101,24 @@ def test_killed_at_every_optimizer_update_and_resumed(tmp_path: Path, policy: Pa
         hashes.append(straight.weights_hash())
     updates = straight.update_count
     assert updates > steps
-    original = GRPOTrainer._update
+    original = Learner.update
     for fatal in range(updates):
         done = [0]
 
-        def counted(self: GRPOTrainer, *args: object, fatal: int = fatal, done: list[int] = done) -> float:
+        def counted(self: Learner, *args: object, fatal: int = fatal, done: list[int] = done) -> float:
             if done[0] == fatal:
                 raise Killed
             done[0] += 1
             return original(self, *args)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(GRPOTrainer, "_update", counted)
+        monkeypatch.setattr(Learner, "update", counted)
         trainer, folder = GRPOTrainer(policy, config), tmp_path / f"killed{fatal}"
         trainer.save(folder)
         with pytest.raises(Killed):
             for step in range(steps):
                 trainer.step(batch(step % 2))
                 trainer.save(folder)
-        monkeypatch.setattr(GRPOTrainer, "_update", original)
+        monkeypatch.setattr(Learner, "update", original)
         trainer = GRPOTrainer.resume(folder, config)
         for step in range(trainer.step_count, steps):
             trainer.step(batch(step % 2))

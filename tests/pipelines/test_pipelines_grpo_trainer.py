@@ -10,7 +10,7 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from data.errors import SynthError
 from data.records import Group, Problem, Sampling, Trajectory, Verdict
-from pipelines.grpo import trainer as module
+from pipelines.grpo import learner as module
 from pipelines.grpo.config import GRPOConfig
 from pipelines.grpo.trainer import GRPOTrainer
 
