@@ -117,3 +117,27 @@ class GRPOConfig:
                 raise UserError(f"grpo has no key {key!r}; did you mean {nearest(key, own | objective)!r}?")
             (mine if key in own else overrides)[key] = value
         return cls(overrides=overrides, **mine)
+
+
+OF_RECIPE = {
+    **{key: f"train.{key}" for key in ("preset", "learning_rate", "warmup_steps", "max_grad_norm", "micro_tokens")},
+    **{"overrides": "train.objective", "final_share": "train.final_rate", "decay_steps": "train.steps", "reference": "policy.path"},
+    **{"threads": "engine.threads", "seed": "seed"},
+}
+"""Settings that a recipe gives elsewhere."""
+
+
+def trainer_settings(preset: str, objective: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The recipe's `train.trainer` table, checked together with the objective it is for; UserError naming the key."""
+    known = {f.name for f in fields(GRPOConfig)} - set(OF_RECIPE)
+    for key in settings:
+        if key in OF_RECIPE:
+            raise UserError(f"train.trainer has no key {key!r}: give {OF_RECIPE[key]}")
+        if key not in known:
+            raise UserError(f"train.trainer has no key {key!r}; did you mean {nearest(key, known)!r}?")
+        default = getattr(GRPOConfig, key, None)
+        kind = (int, float) if isinstance(default, float) else (list, tuple) if key == "betas" else type(default)
+        if not isinstance(settings[key], kind) or (isinstance(settings[key], bool) and not isinstance(default, bool)):
+            raise UserError(f"train.trainer.{key} takes {type(default).__name__}, got {settings[key]!r}")
+    GRPOConfig(preset=preset, overrides=dict(objective), **settings)
+    return dict(settings)

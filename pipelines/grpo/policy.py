@@ -174,7 +174,7 @@ class Policy:
 
         Adapters lie beside them, so that training goes on from what it really had. Only the first rank writes.
         """
-        weights = self.weights()
+        weights, adapters = self.weights(), self.tensors() if self.settings.lora_rank else {}  # on all ranks, before one goes its own way
         if not self.ranks.first:
             return
         for name, content in self.companions.items():
@@ -183,8 +183,8 @@ class Policy:
             self.model.config.save_pretrained(folder)
             self.model.generation_config.save_pretrained(folder)
             save_file({k: v.contiguous().cpu() for k, v in weights.items()}, folder / "model.safetensors", metadata={"format": "pt"})
-            if self.settings.lora_rank:
-                save_file({k: v.contiguous().cpu() for k, v in self.tensors().items()}, folder / ADAPTERS)
+            if adapters:
+                save_file({k: v.contiguous().cpu() for k, v in adapters.items()}, folder / ADAPTERS)
         else:
             self.model.save_pretrained(folder)
 

@@ -20,6 +20,7 @@ from data.keyed import keyed_order, keyed_rng
 from data.records import Group, PolicyVersion, Problem, RolloutSpec
 from data.tables import policy_row
 from generators.strategies.base import StepContext
+from pipelines.grpo.callbacks import TensorBoard
 from pipelines.grpo.presets import preset_named
 from pipelines.grpo.recompose import apply_edits, drop_zero_variance
 from pipelines.grpo.trainer import GRPOConfig, GRPOTrainer
@@ -77,17 +78,19 @@ def _config(run: Run) -> GRPOConfig:
         final_share=part.final_rate,
         max_grad_norm=part.max_grad_norm,
         micro_tokens=part.micro_tokens,
-        reference=str(run.base_policy),
+        reference="" if part.trainer.get("lora_rank") else str(run.base_policy),  # adapters have their base as reference
         threads=run.threads,
+        **part.trainer,
     )
 
 
 def _trainer(run: Run) -> GRPOTrainer:
     """At the newest committed policy, with its optimizer state; strategies get their state back, too."""
     policy = run.policy()
+    watching = [TensorBoard(run.dir / "tensorboard")] if run.recipe.train.tensorboard else []
     if policy.path == str(run.base_policy):
-        return GRPOTrainer(run.base_policy, _config(run))
-    trainer = GRPOTrainer.resume(Path(policy.path), _config(run))
+        return GRPOTrainer(run.base_policy, _config(run), callbacks=watching)
+    trainer = GRPOTrainer.resume(Path(policy.path), _config(run), callbacks=watching)
     states = trainer.extra.get("strategies", {})
     for strategy in run.strategies:
         if strategy.name in states:

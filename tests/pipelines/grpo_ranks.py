@@ -1,8 +1,8 @@
 """One rank of a training under torchrun (two gloo processes in the tests), or all of it alone.
 
-    torchrun --nproc-per-node 2 tests/pipelines/grpo_ranks.py FOLDER CONFIG.json steps|resume
+    torchrun --nproc-per-node 2 tests/pipelines/grpo_ranks.py FOLDER CONFIG.json
 
-steps: 3 steps from FOLDER/policy, a checkpoint after each in FOLDER/at{n}-{ranks}; resume: from FOLDER/at1-2, the two steps that are left.
+3 steps from FOLDER/policy with a checkpoint after each in FOLDER/at{n}, then the last two steps again, resumed from FOLDER/at1.
 Rank 0 prints the metrics and the weights' hash of every step as JSON lines.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,14 @@ def make_groups(step: int) -> list:  # type: ignore[type-arg]
     return groups
 
 
-def main(folder: Path, config: Path, what: str) -> None:
+def train(trainer, folder: Path, name: str) -> Iterator[dict[str, float | str]]:  # type: ignore[no-untyped-def]
+    """Up to 3 steps with a checkpoint after each: metrics and the weights' hash."""
+    while trainer.step_count < 3:
+        metrics = trainer.step(make_groups(trainer.step_count))
+        yield {**metrics, "hash": trainer.save(folder / f"{name}{trainer.step_count}")}
+
+
+def main(folder: Path, config: Path) -> None:
     import torch
 
     from pipelines.grpo.config import GRPOConfig
@@ -43,19 +51,14 @@ def main(folder: Path, config: Path, what: str) -> None:
     torch.set_num_threads(1)
     ranks = Ranks.join()
     settings = GRPOConfig(**json.loads(config.read_text()))
-    if what == "steps":
-        trainer = GRPOTrainer(folder / "policy", settings, ranks=ranks)
-    else:
-        trainer = GRPOTrainer.resume(folder / "at1-2", settings, ranks=ranks)
-    while trainer.step_count < 3:
-        metrics = trainer.step(make_groups(trainer.step_count))
-        digest = trainer.save(folder / f"{'at' if what == 'steps' else 'again'}{trainer.step_count}-{ranks.size}")
-        if ranks.first:
-            print(json.dumps({"step": trainer.step_count, "hash": digest, **metrics}), flush=True)
+    for what in ("at", "again"):
+        trainer = GRPOTrainer(folder / "policy", settings, ranks=ranks) if what == "at" else GRPOTrainer.resume(folder / "at1", settings, ranks=ranks)
+        for line in train(trainer, folder, what):
+            if ranks.first:
+                print(json.dumps(line), flush=True)
     ranks.wait()
-    if ranks.size > 1:
-        torch.distributed.destroy_process_group()
+    torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
