@@ -130,7 +130,8 @@ class Policy:
         if settings.lora_rank:
             inject_adapters(self.model, settings)
         if settings.gradient_checkpointing:
-            self.model.gradient_checkpointing_enable({"use_reentrant": False})
+            enable = getattr(self.model, "activation_checkpointing_enable", None) or self.model.gradient_checkpointing_enable  # renamed in 5.24
+            enable({"use_reentrant": False})
             self.model.train()  # it is off in eval mode; dropout stays off
             for module in self.model.modules():
                 if isinstance(module, nn.Dropout):
