@@ -9,7 +9,7 @@ import pytest
 from flows.cli.main import main
 from pipelines.run import read_lake
 
-SMALL = ["--steps", "2", "--quiet", "--set", "train.prompts_per_step=3", "--set", "train.group_size=4", "--set", "sampling.max_tokens=24"]
+SMALL = ["--steps", "2", "--quiet", "--set", "train.prompts_per_step=3", "--set", "train.group_size=4", "--set", "sampling.max_tokens=48"]
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def problems(tmp_path: Path) -> Path:
 
 def test_train_on_a_file_then_on_the_runs_lake(problems: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first = tmp_path / "first"
-    extra = ["--set", "train.trainer.minibatches=2", "--tensorboard", "--heldout", "0.2", "--preset", "dcpo"]
+    extra = ["--set", "train.trainer.minibatches=2", "--tensorboard", "--heldout", "0.2", "--preset", "nsr"]
     assert main(["train", str(problems), "--out", str(first), *SMALL, *extra]) == 0
     with read_lake(first) as lake:
         assert lake.query("SELECT stage FROM stages ORDER BY round, stage").rows() == [
