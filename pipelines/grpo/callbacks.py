@@ -31,7 +31,8 @@ class TensorBoard:
         self.writer = SummaryWriter(str(folder), purge_step=from_step or None)
 
     def on_step(self, trainer: GRPOTrainer, metrics: Mapping[str, float]) -> None:
-        for name, value in metrics.items():
+        speed = {"seconds": trainer.seconds, "tokens_per_second": metrics["tokens"] / max(trainer.seconds, 1e-9)}
+        for name, value in {**metrics, **speed}.items():
             self.writer.add_scalar(f"train/{name}", value, trainer.step_count - 1)
         self.writer.flush()
 

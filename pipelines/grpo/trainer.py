@@ -5,6 +5,7 @@ Algorithm-blind: groups carry their stream, estimator and coefficient; the prese
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ class GRPOTrainer:
         self.callbacks = list(callbacks)
         self.step_count = 0
         self.update_count = 0
+        self.seconds = 0.0  # that the last step took; no metric, because it is no function of what was learned
         self.extra: dict[str, Any] = {}
 
     # ------------------------------------------------------------------------------------------------ one step
@@ -52,6 +54,7 @@ class GRPOTrainer:
         reward, and where the forward pass gives no finite log-prob. A step from which no gradient comes leaves the weights and
         the optimizer alone. Raises SynthError, weights untouched, where the loss or the gradient of a whole update is not finite.
         """
+        begin = time.perf_counter()
         config = self.config
         if config.threads:
             torch.set_num_threads(config.threads)
@@ -69,6 +72,7 @@ class GRPOTrainer:
         self.update_count += len(norms)
         metrics = {**_group_metrics(plan), **self._token_metrics(tally, plan, norms, learning_rate)}
         self.objective.observe(metrics)
+        self.seconds = time.perf_counter() - begin
         for callback in self.callbacks:
             callback.on_step(self, metrics)
         return metrics

@@ -131,6 +131,7 @@ def _step(run: Run, round: int, step: int, cursor: int, problems: Sequence[Probl
         tokens=sum(r.response_length for g in groups for r in g.rollouts),
         seconds=seconds,
         generate_seconds=sampled.seconds,
+        learn_seconds=trainer.seconds,
     )
     run.lake.commit(round, "train", step, _tables(run, round, step, sampled, row, after), {"cursor": sampled.cursor, "policy_id": after.id})
     run.use_policy(after)
