@@ -10,13 +10,12 @@ from typing import Any
 from data.errors import UserError
 from data.ids import canonical_json, content_hash
 from data.keyed import keyed_order, keyed_seed
-from data.problems_io import read_problems
 from data.records import Problem, with_problem
 from data.tables import problem_row
 from filters.dedup import normalise_texts
 from filters.tables import decision_row
 from filters.verifiers.base import get_verifier
-from pipelines.problems import problems_of_run
+from pipelines.problems import problems_at
 from pipelines.run import Run, run_file
 from pipelines.stages.base import Summary
 
@@ -70,7 +69,7 @@ def split_seeds(run: Run) -> tuple[list[Problem], list[Problem]]:
     recipe = run.recipe
     heldout, train = list(_world(run, "heldout")), list(_world(run, "train"))
     if recipe.problems.files:
-        listed = [p for file in recipe.problems.files for p in (problems_of_run(Path(file)) if Path(file).is_dir() else read_problems(Path(file)))]
+        listed = [p for file in recipe.problems.files for p in problems_at(Path(file))]
         apart = [p for p in listed if p.split == "heldout"]  # a run's own held-out problems stay so
         heldout += apart
         mine = {p.id: p for p in listed if p.split != "heldout"}
