@@ -239,7 +239,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, value in DEFAULTS.items():
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--beside", choices=["trl", "plain"], default="trl" if importlib.util.find_spec("trl") else "plain")
-    parser.add_argument("--config", type=json.loads, default={}, help="JSON: GRPOConfig keys of the synth side")
+    parser.add_argument("--config", type=json.loads, default={"micro_tokens": 2048}, help="JSON: GRPOConfig keys of the synth side")
     parser.add_argument("--worker", choices=["synth", "trl", "plain"], help=argparse.SUPPRESS)
     parser.add_argument("--settings", type=json.loads, help=argparse.SUPPRESS)
     a = parser.parse_args(argv)
