@@ -8,6 +8,7 @@ from pathlib import Path
 from data.errors import UserError
 from generators.strategies.registry import make_strategy
 from generators.worlds.registry import get_world
+from pipelines.grpo.config import trainer_settings
 from pipelines.grpo.presets import preset_named
 from pipelines.policies import policy_folder
 from pipelines.recipe import Recipe
@@ -18,10 +19,11 @@ def check_names(recipe: Recipe) -> None:
     for name, part in recipe.strategies.items():
         make_strategy(name, part.model_dump())
     preset_named(recipe.train.preset, recipe.train.objective)
+    trainer_settings(recipe.train.preset, recipe.train.objective, recipe.train.trainer)
     policy_folder(recipe.policy.path)
     _check_world(recipe)
     for file in recipe.problems.files:
-        if not Path(file).is_file():
+        if not Path(file).is_file() and not (Path(file) / "run.json").is_file():
             raise UserError(f"problems.files: no such file: {file}")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipelines.run import Run
-from pipelines.stages import FIRST, ROUND
+from pipelines.stages import stages_of
 from pipelines.stages.base import Call, Summary, run_stage
 
 
@@ -11,7 +11,7 @@ def run_loop(run: Run, call: Call = run_stage) -> list[dict[str, Summary]]:
     """All rounds of the recipe, going on wherever the lake says the run stands. Summaries by stage, round 0 first."""
     rounds: list[dict[str, Summary]] = []
     for round in range(run.recipe.rounds + 1):
-        stages = FIRST if round == 0 else ROUND
+        stages = stages_of(run.recipe, round)
         run.emit("round_started", round=round, rounds=run.recipe.rounds)
         summaries = {stage.name: call(run, stage, round) for stage in stages}
         run.lake.merge()

@@ -10,7 +10,7 @@ from data.records import Problem
 from data.tables import problem_from_row
 from generators.worlds.registry import get_world
 from pipelines.recipe import Recipe
-from pipelines.run import Run
+from pipelines.run import Run, read_lake
 
 
 def problems_by_id(run: Run, ids: Sequence[str]) -> list[Problem]:
@@ -45,6 +45,20 @@ def count_problems(recipe: Recipe) -> tuple[int, int]:
         world = get_world(part.world)
         train += len(part.families or world.families()) * len(part.levels or world.levels()) * part.per_cell
         heldout += most
-    rows = len({p.id for file in part.files for p in read_problems(Path(file))})
-    share = min(int(part.heldout_share * rows + 0.5), most)
-    return train + rows - share, heldout + share
+    listed = {p.id: p for file in part.files for p in problems_at(Path(file))}
+    apart = sum(p.split == "heldout" for p in listed.values())
+    rows = len(listed) - apart
+    share = 0 if apart else min(int(part.heldout_share * rows + 0.5), most)
+    return train + rows - share, heldout + apart + share
+
+
+def problems_at(path: Path) -> list[Problem]:
+    """The problems of a JSONL file, or of a run folder's lake."""
+    return problems_of_run(path) if path.is_dir() else read_problems(path)
+
+
+def problems_of_run(folder: Path) -> list[Problem]:
+    """All problems of a run's lake, held-out ones included, in id order; equal ones once."""
+    with read_lake(folder) as lake:
+        rows = lake.query("SELECT * FROM problems QUALIFY row_number() OVER (PARTITION BY problem_id ORDER BY round) = 1 ORDER BY problem_id")
+    return [problem_from_row(row) for row in rows.iter_rows(named=True)]

@@ -55,7 +55,7 @@ class ProblemsPart(Part):
     per_cell: Positive = 10
     """Seed problems per family and level."""
     files: tuple[str, ...] = ()
-    """The user's own problems: JSONL or JSONL.gz with {prompt|question, answer}."""
+    """The user's own problems: JSONL or JSONL.gz with {prompt|question, answer}, or a run folder for the problems of its lake."""
     heldout_share: Share = 0.1
     """Share of the user's problems kept out of training, chosen by content hash."""
 
@@ -112,9 +112,13 @@ class SelectPart(Part):
 
 class TrainPart(Part):
     preset: str = "grpo"
-    """A named combination of objective parts: grpo, dapo, dr_grpo."""
+    """A named combination of objective parts; `synth presets` lists them."""
     objective: dict[str, Any] = {}
-    """Overrides of the preset, key by key."""
+    """Overrides of the preset, key by key: slots by component name, options by value (or schedule)."""
+    trainer: dict[str, Any] = {}
+    """Further settings of the trainer, key by key: minibatches, epochs, proximal, precision, gradient_checkpointing, lora_rank, …"""
+    tensorboard: bool = False
+    """Also write every metric under DIR/tensorboard."""
     steps: Positive = 24
     """Optimizer steps per round; each is one shard."""
     prompts_per_step: Positive = 56
@@ -143,6 +147,8 @@ class Recipe(Part):
     name: str = "arithmetic"
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     rounds: Positive = 3
+    stages: Literal["all", "train"] = "all"
+    """`train`: GRPO on every problem given, nothing else (what `synth train` runs)."""
     policy: PolicyPart = PolicyPart()
     engine: EnginePart = EnginePart()
     problems: ProblemsPart = ProblemsPart()

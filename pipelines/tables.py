@@ -15,10 +15,17 @@ METRICS = {
     "entropy": "mean token entropy of the policy in nats",
     "kl": "mean KL to the reference policy, where the objective asks for it",
     "clip_share": "share of trained tokens whose ratio was clipped",
+    "ratio_mean": "mean probability ratio of the trained tokens",
     "ratio_max": "largest probability ratio of a trained token",
     "grad_norm": "norm of the gradient before clipping",
     "learning_rate": "learning rate of this step",
     "response_length_mean": "mean sampled tokens per trained rollout",
+    "response_length_max": "most sampled tokens of a trained rollout",
+    "zero_variance": "share of the groups handed to the trainer whose rewards are all equal",
+    "rows_dropped": "rollouts left out: no finite reward, no verdict, or no finite log-prob",
+    "updates": "optimizer updates made of this step's rollouts",
+    "tokens_forwarded": "tokens forwarded while learning, shared prefixes once",
+    "mismatch_mean": "mean |behaviour - trainer| log-prob difference of the trained tokens in nats",
     "mismatch_max": "largest |behaviour - trainer| log-prob difference of a trained token in nats",
 }
 
@@ -35,6 +42,7 @@ TRAIN_STEPS = table(
     *(Column(name, "DOUBLE", doc[0].upper() + doc[1:] + ".") for name, doc in METRICS.items()),
     Column("seconds", "DOUBLE", "Wall seconds of the step.", digest=False),
     Column("generate_seconds", "DOUBLE", "Wall seconds of it spent generating.", digest=False),
+    Column("learn_seconds", "DOUBLE", "Wall seconds of it spent learning; tokens / learn_seconds = tokens per second.", digest=False),
     key=("round", "step"),
 )
 

@@ -1,110 +1,153 @@
-"""Advantage estimators: pure functions from the rewards of whole groups to one advantage per rollout.
+"""Advantage estimators: pure functions from the rewards of whole groups to advantages.
 
-Shapes: rewards float64[n], bounds int64[g + 1] (group i is rewards[bounds[i]:bounds[i+1]]) -> float64[n].
-Every estimator but `reinforce` gives exact zeros to a group of equal rewards and to a group of one.
+An estimator gives one advantage per row float64[n], or, where they differ within a row, one per trained token float64[sum of
+lengths]. All but `reinforce`, `return_to_go` and the signed ones give exact zeros to a group of equal rewards and to a group of one.
+Where codebases differ silently: verl ddof 1, eps 1e-6; TRL ddof 1, eps 1e-4; Fathom and DeepSearch ddof 0.
 """
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from data.errors import UserError
 from data.records import Group
+from pipelines.grpo.component import component
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class EstimatorOptions:
-    """Where codebases differ silently: verl ddof 1, eps 1e-6; TRL ddof 1, eps 1e-4; Fathom and DeepSearch ddof 0."""
+class Judged:
+    """Rows of whole groups. rewards float64[n]; bounds int64[g + 1] (group i is rows bounds[i]:bounds[i + 1]); lengths int64[n]
+    (trained tokens); problems: problem id per group, what an estimator's memory is keyed by."""
 
-    ddof: int = 1
-    eps: float = 1e-6
+    rewards: Float64
+    bounds: Int64
+    lengths: Int64
+    problems: tuple[str, ...] = ()
 
+    @cached_property
+    def sizes(self) -> Int64:
+        return np.diff(self.bounds)
 
-Estimator = Callable[[Float64, Int64, EstimatorOptions], Float64]
-ESTIMATORS: dict[str, Estimator] = {}
+    @cached_property
+    def group(self) -> Int64:
+        """Group number of each row int64[n]."""
+        return np.repeat(np.arange(len(self.sizes)), self.sizes)
 
-
-def register_estimator(name: str) -> Callable[[Estimator], Estimator]:
-    """Makes an estimator available to presets and to `Group.estimator` under `name`."""
-
-    def add(estimator: Estimator) -> Estimator:
-        ESTIMATORS[name] = estimator
-        return estimator
-
-    return add
-
-
-def estimator_named(name: str) -> Estimator:
-    """The estimator, or a UserError that names the nearest one."""
-    if name not in ESTIMATORS:
-        near = difflib.get_close_matches(name, ESTIMATORS, 1, 0.0)[0]
-        raise UserError(f"there is no advantage estimator {name!r}; did you mean {near!r}? ({', '.join(sorted(ESTIMATORS))})")
-    return ESTIMATORS[name]
+    @classmethod
+    def of(cls, groups: Sequence[Sequence[float] | Float64], lengths: Sequence[int] = (), problems: Sequence[str] = ()) -> Judged:
+        """From rewards group by group; every row one token long unless `lengths` says otherwise."""
+        rewards = np.concatenate([np.asarray(g, np.float64) for g in groups] or [np.zeros(0)])
+        bounds = np.concatenate([[0], np.cumsum([len(g) for g in groups])]).astype(np.int64)
+        return cls(rewards, bounds, np.asarray(lengths if len(lengths) else np.ones(len(rewards)), np.int64), tuple(problems))
 
 
-def _centred(rewards: Float64, bounds: Int64) -> tuple[Float64, Int64, Int64]:
-    """(reward minus its group's mean, group index int64[n], group sizes int64[g]); exact zeros where rewards are all equal."""
-    sizes = np.diff(bounds)
-    group = np.repeat(np.arange(len(sizes)), sizes)
+DDOF = {"ddof": (lambda v: v in (0, 1), "must be 0 (population) or 1 (sample)")}
+
+
+def _centred(judged: Judged) -> tuple[Float64, Float64]:
+    """(reward minus its group's mean, the mean itself), float64[n]; exact zeros where rewards are all equal."""
+    rewards, group, sizes = judged.rewards, judged.group, judged.sizes
+    if not len(rewards):
+        return np.zeros(0), np.zeros(0)
     filled = sizes > 0
-    starts = bounds[:-1][filled]
-    centred = np.zeros(len(rewards))
-    if len(rewards):
-        mean, low, high = (np.zeros(len(sizes)) for _ in range(3))
-        mean[filled] = np.add.reduceat(rewards, starts) / sizes[filled]
-        low[filled], high[filled] = np.minimum.reduceat(rewards, starts), np.maximum.reduceat(rewards, starts)
-        centred = np.where((low == high)[group], 0.0, rewards - mean[group])
-    return centred, group, sizes
+    starts = judged.bounds[:-1][filled]
+    mean, low, high = (np.zeros(len(sizes)) for _ in range(3))
+    mean[filled] = np.add.reduceat(rewards, starts) / sizes[filled]
+    low[filled], high[filled] = np.minimum.reduceat(rewards, starts), np.maximum.reduceat(rewards, starts)
+    return np.where((low == high)[group], 0.0, rewards - mean[group]), mean[group]
 
 
-@register_estimator("group_norm")
-def group_norm(rewards: Float64, bounds: Int64, options: EstimatorOptions) -> Float64:
-    """(r - mean) / (std + eps) within the group: GRPO (DeepSeekMath, arXiv 2402.03300, eq. 3 and section 4.1.2)."""
-    centred, group, sizes = _centred(rewards, bounds)
-    squares = np.bincount(group, centred**2, minlength=len(sizes))
-    std = np.sqrt(squares / np.maximum(sizes - options.ddof, 1))
-    return np.asarray(centred / (std[group] + options.eps))
+def _variance(centred: Float64, judged: Judged, ddof: int) -> Float64:
+    """Variance of each row's group float64[n]."""
+    squares = np.bincount(judged.group, centred**2, minlength=len(judged.sizes))
+    return np.asarray((squares / np.maximum(judged.sizes - ddof, 1))[judged.group])
 
 
-@register_estimator("group_center")
-def group_center(rewards: Float64, bounds: Int64, options: EstimatorOptions) -> Float64:
-    """r - mean within the group: Dr. GRPO (arXiv 2503.20783, section 3.2); no division by the standard deviation."""
-    return _centred(rewards, bounds)[0]
+@component("estimator", paper="DeepSeekMath, arXiv 2402.03300, section 4.1.2", checks=DDOF)
+def group_norm(judged: Judged, *, ddof: int = 1, eps: float = 1e-6) -> Float64:
+    """(r - mean) / (std + eps) within the group: GRPO."""
+    centred, _ = _centred(judged)
+    return np.asarray(centred / (np.sqrt(_variance(centred, judged, ddof)) + eps))
 
 
-@register_estimator("rloo")
-def rloo(rewards: Float64, bounds: Int64, options: EstimatorOptions) -> Float64:
-    """r minus the mean of the group's other rewards = (r - mean) n / (n - 1): RLOO (arXiv 2402.14740, section 3)."""
-    centred, group, sizes = _centred(rewards, bounds)
-    return np.asarray(centred * (sizes / np.maximum(sizes - 1, 1))[group])
+@component("estimator", paper="Dr. GRPO, arXiv 2503.20783, section 3.2")
+def group_center(judged: Judged) -> Float64:
+    """r - mean within the group: Dr. GRPO; no division by the standard deviation."""
+    return _centred(judged)[0]
 
 
-@register_estimator("reinforce")
-def reinforce(rewards: Float64, bounds: Int64, options: EstimatorOptions) -> Float64:
-    """The reward itself, no baseline (Williams 1992): for streams whose rewards are already centred by their strategy."""
-    return rewards.copy()
+@component("estimator", paper="RLOO, arXiv 2402.14740, section 3")
+def rloo(judged: Judged) -> Float64:
+    """r minus the mean of the group's other rewards = (r - mean) n / (n - 1)."""
+    return np.asarray(_centred(judged)[0] * (judged.sizes / np.maximum(judged.sizes - 1, 1))[judged.group])
 
 
-def group_advantages(
-    groups: Sequence[Group], preset_estimator: str, options: EstimatorOptions, factors: Mapping[str, float], valid: Sequence[NDArray[np.bool_]]
-) -> list[Float64]:
-    """Per group float64[n]: each group's own estimator ("group" = the preset's) on its valid rows, times its factor; 0 where not valid."""
+@component("estimator", paper="Williams 1992", flat=True)
+def reinforce(judged: Judged) -> Float64:
+    """The reward itself, no baseline: for streams whose rewards are already centred by their strategy."""
+    return judged.rewards.copy()
+
+
+@component("estimator", paper="REINFORCE++, arXiv 2501.03262", flat=True, checks={"gamma": (lambda v: 0 < v <= 1, "must lie in (0, 1]")})
+def return_to_go(judged: Judged, *, gamma: float = 1.0) -> Float64:
+    """gamma^(tokens still to come) x r for each token: REINFORCE++ before its whitening."""
+    lengths = judged.lengths
+    last = np.repeat(np.cumsum(lengths), lengths)
+    remaining = last - 1 - np.arange(len(last))
+    return np.asarray(np.repeat(judged.rewards, lengths) * gamma**remaining)
+
+
+def _is_right(judged: Judged, correct_above: float) -> NDArray[np.bool_]:
+    return judged.rewards > correct_above
+
+
+@component("estimator", paper="NSR, arXiv 2506.01347, section 3", flat=True, selects=True)
+def negative_only(judged: Judged, *, correct_above: float = 0.5) -> Float64:
+    """-1 on wrong rows, 0 on right ones (which are in no denominator): negative sample reinforcement."""
+    return np.where(_is_right(judged, correct_above), 0.0, -1.0)
+
+
+@component("estimator", paper="PSR, arXiv 2506.01347, section 3", flat=True, selects=True)
+def positive_only(judged: Judged, *, correct_above: float = 0.5) -> Float64:
+    """+1 on right rows, 0 on wrong ones (which are in no denominator): positive sample reinforcement."""
+    return np.where(_is_right(judged, correct_above), 1.0, 0.0)
+
+
+@component("estimator", paper="W-REINFORCE, arXiv 2506.01347, section 5", flat=True)
+def weighted_signs(judged: Judged, *, positive_weight: float = 0.1, correct_above: float = 0.5) -> Float64:
+    """lambda on right rows, -1 on wrong ones; no baseline."""
+    return np.where(_is_right(judged, correct_above), positive_weight, -1.0)
+
+
+Estimate = Callable[[Judged], Float64]
+
+
+def group_advantages(groups: Sequence[Group], estimate: Callable[[str], Estimate], valid: Sequence[NDArray[np.bool_]]) -> list[list[Float64]]:
+    """Per group and row the advantages of its trained tokens float64[tokens]; rows that are not valid get zeros.
+
+    Each group's own estimator (`estimate("group")` is the preset's) sees all groups of that estimator together, their valid rows only.
+    """
     by_name: dict[str, list[int]] = {}
     for i, group in enumerate(groups):
-        by_name.setdefault(preset_estimator if group.estimator == "group" else group.estimator, []).append(i)
-    out = [np.zeros(len(group.rewards)) for group in groups]
+        by_name.setdefault(group.estimator, []).append(i)
+    out = [[np.zeros(t.response_length) for t in g.rollouts] for g in groups]
     for name, members in by_name.items():
-        rewards = [np.asarray(groups[i].rewards, np.float64)[valid[i]] for i in members]
-        bounds = np.concatenate([[0], np.cumsum([len(r) for r in rewards])]).astype(np.int64)
-        flat = estimator_named(name)(np.concatenate(rewards), bounds, options)
-        for i, start, end in zip(members, bounds[:-1], bounds[1:], strict=True):
-            out[i][valid[i]] = flat[start:end] * factors.get(groups[i].id, 1.0)
+        rows = [(i, n) for i in members for n in np.flatnonzero(valid[i])]
+        judged = Judged.of(
+            [np.asarray(groups[i].rewards, np.float64)[valid[i]] for i in members],
+            [groups[i].rollouts[n].response_length for i, n in rows],
+            [groups[i].problem.id for i in members],
+        )
+        found = estimate(name)(judged)
+        if len(found) == len(rows):
+            found = np.repeat(found, judged.lengths)
+        for (i, n), part in zip(rows, np.split(found, np.cumsum(judged.lengths)[:-1]), strict=False):
+            out[i][n] = part
     return out

@@ -21,8 +21,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from data.errors import SynthError, UserError
+from pipelines.grpo.sharding import shards_hash
 
-STATE, OPTIMIZER = "state.json", "optimizer.safetensors"
+STATE, OPTIMIZER, SHARDS = "state.json", "optimizer.safetensors", "shards"
 FORMAT = 1
 
 
@@ -44,12 +45,20 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
-    """Calls `write` on a new folder beside `folder`, makes every file durable, then renames it into place (replacing an old one)."""
+def part_folder(folder: Path, tag: str) -> Path:
+    """Where `folder` is written before it gets its name."""
+    return folder.parent / f".{folder.name}.{tag}.part"
+
+
+def write_folder(folder: Path, write: Callable[[Path], None], tag: str = "") -> None:
+    """Calls `write` on a new folder beside `folder`, makes every file durable, then renames it into place (replacing an old one).
+
+    `tag` names the new folder where other processes write into it, too.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     for leftover in folder.parent.glob(f".{folder.name}.*.part"):  # of a process killed here; runs have one writer
         shutil.rmtree(leftover, ignore_errors=True)
-    part = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:8]}.part"
+    part = part_folder(folder, tag or uuid.uuid4().hex[:8])
     part.mkdir()
     try:
         write(part)
@@ -57,7 +66,7 @@ def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
             _sync(path)
         _sync(part)
         if folder.exists():
-            old = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:8]}.part"
+            old = part_folder(folder, uuid.uuid4().hex[:8])
             folder.rename(old)
             part.rename(folder)
             shutil.rmtree(old, ignore_errors=True)
@@ -69,24 +78,35 @@ def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
         raise
 
 
-def write_state(folder: Path, optimizer: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-    """`optimizer.safetensors` and `state.json` (with the optimizer's hash) into an open folder."""
-    save_file({k: v.contiguous() for k, v in sorted(optimizer.items())}, folder / OPTIMIZER)
-    full = {"format": FORMAT, "optimizer_hash": weights_hash(optimizer), **state}
+def write_state(folder: Path, optimizer: Mapping[str, Tensor] | None, state: Mapping[str, Any]) -> None:
+    """`optimizer.safetensors` and `state.json` (with the optimizer's hash) into an open folder.
+
+    `optimizer` None: it lies in the shards beside it, whose hash counts instead.
+    """
+    if optimizer is not None:
+        save_file({k: v.contiguous() for k, v in sorted(optimizer.items())}, folder / OPTIMIZER)
+    digest = weights_hash(optimizer) if optimizer is not None else shards_hash(folder / SHARDS)
+    full = {"format": FORMAT, "optimizer_hash": digest, **state}
     (folder / STATE).write_text(json.dumps(full, sort_keys=True, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def read_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """(optimizer tensors, state) of a checkpoint; UserError where it is none, SynthError where it is damaged."""
+def read_state(folder: Path) -> dict[str, Any]:
+    """The state of a checkpoint, its optimizer's bytes compared with their hash; UserError where it is none, SynthError where it is damaged."""
     if not (folder / STATE).is_file():
         raise UserError(f"{folder} is not a trainer checkpoint: it has no {STATE}")
     try:
         state = json.loads((folder / STATE).read_text(encoding="utf-8"))
-        optimizer = load_file(folder / OPTIMIZER)
+        sharded = (folder / SHARDS).is_dir()
+        found = shards_hash(folder / SHARDS) if sharded else weights_hash(load_file(folder / OPTIMIZER))
     except (OSError, ValueError, SafetensorError) as error:
         raise SynthError(f"the checkpoint {folder} is damaged: {error}") from error
     if state.get("format") != FORMAT:
         raise UserError(f"the checkpoint {folder} has format {state.get('format')!r}; this version reads {FORMAT}")
-    if weights_hash(optimizer) != state["optimizer_hash"]:
-        raise SynthError(f"the checkpoint {folder} is damaged: {OPTIMIZER} does not have the hash that {STATE} names")
-    return optimizer, state
+    if found != state["optimizer_hash"]:
+        raise SynthError(f"the checkpoint {folder} is damaged: {SHARDS if sharded else OPTIMIZER} does not have the hash that {STATE} names")
+    return dict(state)
+
+
+def read_optimizer(folder: Path) -> dict[str, Tensor]:
+    """The optimizer's tensors of an unsharded checkpoint that `read_state` has found whole."""
+    return load_file(folder / OPTIMIZER)

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from data.errors import UserError
-from pipelines.grpo.presets import Preset, nearest, preset_named
+from pipelines.grpo.component import SLOTS, known_options, nearest
+from pipelines.grpo.presets import Preset, preset_named
 
 
 @dataclass(frozen=True)
@@ -15,9 +16,13 @@ class GRPOConfig:
     """How one optimizer step is made.
 
     `overrides` change the preset key by key. `temperature` 0 = each rollout's own sampling temperature. `micro_tokens`: forwarded
-    tokens per micro-batch. `minibatches`: optimizer updates per step (above 1, old log-probs are computed first).
+    tokens per micro-batch. `minibatches`: parts that a step's groups are dealt to, one optimizer update each; `epochs`: how often
+    (above 1 update, old log-probs are computed first). `proximal`: what the ratio is against, the weights at the start of the step
+    ("current") or the sampler's own log-probs ("behavior": off-policy rollouts are then corrected by the clip itself).
     `decay_steps`: the rate falls linearly to `final_share` of itself over so many steps (0 = stays).
     `reference`: folder of the KL reference, "" = the weights the trainer started from. `threads` 0 = leave torch's.
+    `precision`, `gradient_checkpointing`, `lora_*`: `policy.PolicySettings`. `stop_*`: training stops loudly, weights untouched, when an
+    update's mean entropy falls below, or its mean KL, mean |behaviour - trainer| log-prob gap or gradient norm rises above (0 = never).
     """
 
     preset: str = "grpo"
@@ -31,18 +36,40 @@ class GRPOConfig:
     adam_eps: float = 1e-8
     max_grad_norm: float = 1.0
     minibatches: int = 1
+    epochs: int = 1
+    proximal: str = "current"
     micro_tokens: int = 4096
     temperature: float = 0.0
     reference: str = ""
+    precision: str = "fp32"
+    gradient_checkpointing: bool = False
+    lora_rank: int = 0
+    lora_alpha: float = 0.0
+    lora_targets: str = "all-linear"
+    stop_entropy: float = 0.0
+    stop_kl: float = 0.0
+    stop_mismatch: float = 0.0
+    stop_grad_norm: float = 0.0
     seed: int = 0
     threads: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "betas", tuple(self.betas))
-        for key in ("learning_rate", "warmup_steps", "decay_steps", "final_share", "weight_decay", "temperature", "threads"):
+        zero_or_more = (
+            "learning_rate",
+            "warmup_steps",
+            "decay_steps",
+            "final_share",
+            "weight_decay",
+            "temperature",
+            "threads",
+            "lora_rank",
+            "lora_alpha",
+        )
+        for key in (*zero_or_more, "stop_entropy", "stop_kl", "stop_mismatch", "stop_grad_norm"):
             if not 0 <= getattr(self, key) < float("inf"):
                 raise UserError(f"grpo.{key} must be a finite number of 0 or more, got {getattr(self, key)}")
-        for key in ("minibatches", "micro_tokens"):
+        for key in ("minibatches", "epochs", "micro_tokens"):
             if getattr(self, key) < 1:
                 raise UserError(f"grpo.{key} must be 1 or more, got {getattr(self, key)}")
         for key in ("adam_eps", "max_grad_norm"):
@@ -50,7 +77,17 @@ class GRPOConfig:
                 raise UserError(f"grpo.{key} must be above 0, got {getattr(self, key)}")
         if len(self.betas) != 2 or not all(0 <= b < 1 for b in self.betas):
             raise UserError(f"grpo.betas must be two numbers in [0, 1), got {list(self.betas)}")
-        self.objective()
+        if self.proximal not in ("current", "behavior"):
+            raise UserError(f"grpo.proximal must be current or behavior, got {self.proximal!r}")
+        if self.precision not in ("fp32", "bf16"):
+            raise UserError(f"grpo.precision must be fp32 or bf16, got {self.precision!r}")
+        if self.stop_kl and "ref_logp" not in self.objective().needs:
+            raise UserError("grpo.stop_kl watches the KL to the reference, which this objective does not compute; set kl_coef above 0")
+        corrected = set(self.objective().parts["weights"]) & {"truncated_importance", "masked_importance"}
+        if self.proximal == "behavior" and corrected:
+            raise UserError(
+                f"grpo.proximal = 'behavior' already divides by the sampler's probability; {corrected.pop()} would do so twice: switch one off"
+            )
 
     def objective(self) -> Preset:
         """The preset with its overrides; UserError naming the nearest key where one is unknown."""
@@ -70,7 +107,7 @@ class GRPOConfig:
     def from_mapping(cls, settings: Mapping[str, Any]) -> GRPOConfig:
         """From one flat table of a recipe: the trainer's own keys and the preset's side by side; an unknown key is a UserError."""
         own = {f.name for f in fields(cls)}
-        objective = {f.name for f in fields(Preset)} - {"name", "paper"}
+        objective = known_options() | set(SLOTS)
         mine: dict[str, Any] = {}
         overrides: dict[str, Any] = dict(settings.get("overrides", {}))
         for key, value in settings.items():
@@ -80,3 +117,27 @@ class GRPOConfig:
                 raise UserError(f"grpo has no key {key!r}; did you mean {nearest(key, own | objective)!r}?")
             (mine if key in own else overrides)[key] = value
         return cls(overrides=overrides, **mine)
+
+
+OF_RECIPE = {
+    **{key: f"train.{key}" for key in ("preset", "learning_rate", "warmup_steps", "max_grad_norm", "micro_tokens")},
+    **{"overrides": "train.objective", "final_share": "train.final_rate", "decay_steps": "train.steps", "reference": "policy.path"},
+    **{"threads": "engine.threads", "seed": "seed"},
+}
+"""Settings that a recipe gives elsewhere."""
+
+
+def trainer_settings(preset: str, objective: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The recipe's `train.trainer` table, checked together with the objective it is for; UserError naming the key."""
+    known = {f.name for f in fields(GRPOConfig)} - set(OF_RECIPE)
+    for key in settings:
+        if key in OF_RECIPE:
+            raise UserError(f"train.trainer has no key {key!r}: give {OF_RECIPE[key]}")
+        if key not in known:
+            raise UserError(f"train.trainer has no key {key!r}; did you mean {nearest(key, known)!r}?")
+        default = getattr(GRPOConfig, key, None)
+        kind = (int, float) if isinstance(default, float) else (list, tuple) if key == "betas" else type(default)
+        if not isinstance(settings[key], kind) or (isinstance(settings[key], bool) and not isinstance(default, bool)):
+            raise UserError(f"train.trainer.{key} takes {type(default).__name__}, got {settings[key]!r}")
+    GRPOConfig(preset=preset, overrides=dict(objective), **settings)
+    return dict(settings)

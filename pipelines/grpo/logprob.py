@@ -15,7 +15,8 @@ TILE = 4096  # tokens whose logits exist at once
 
 def _tile(hidden: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """(probs float32[n, V], shifted log-probs float32[n, V], target log-prob float32[n])."""
-    logits = (hidden @ weight.T).float()
+    logits = hidden @ weight.T
+    logits = logits if logits.dtype == torch.float64 else logits.float()
     logprobs = logits - logits.logsumexp(-1, keepdim=True)
     return logprobs.exp(), logprobs, logprobs.gather(1, targets[:, None])[:, 0]
 
@@ -24,8 +25,9 @@ class _LogProbEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, tile: int) -> tuple[Tensor, Tensor]:
         logp, entropy = [], []
+        head = weight.to(hidden.dtype)  # a bfloat16 forward has float32 master weights
         for start in range(0, len(targets), tile):
-            probs, logprobs, chosen = _tile(hidden[start : start + tile], weight, targets[start : start + tile])
+            probs, logprobs, chosen = _tile(hidden[start : start + tile], head, targets[start : start + tile])
             logp.append(chosen)
             entropy.append(-(probs * logprobs).sum(-1))
         ctx.save_for_backward(hidden, weight, targets)
@@ -37,10 +39,12 @@ class _LogProbEntropy(torch.autograd.Function):
         hidden, weight, targets = ctx.saved_tensors
         grad_logp, grad_entropy = grads
         needs_entropy = bool(grad_entropy.any())
-        grad_hidden, grad_weight = torch.empty_like(hidden), torch.zeros(weight.shape, dtype=torch.float32, device=weight.device)
+        head = weight.to(hidden.dtype)
+        wide = torch.float64 if hidden.dtype == torch.float64 else torch.float32
+        grad_hidden, grad_weight = torch.empty_like(hidden), torch.zeros(weight.shape, dtype=wide, device=weight.device)
         for start in range(0, len(targets), ctx.tile):
             part = slice(start, start + ctx.tile)
-            probs, logprobs, _ = _tile(hidden[part], weight, targets[part])
+            probs, logprobs, _ = _tile(hidden[part], head, targets[part])
             # d logp / d logits = onehot - p ;  d H / d logits = -p (log p + H)
             if needs_entropy:
                 own = -(probs * logprobs).sum(-1, keepdim=True)
@@ -49,8 +53,8 @@ class _LogProbEntropy(torch.autograd.Function):
                 grad = probs.mul_(-grad_logp[part, None])
             grad.scatter_add_(1, targets[part, None], grad_logp[part, None])
             grad = grad.to(hidden.dtype)
-            grad_hidden[part] = grad @ weight
-            grad_weight += (grad.T @ hidden[part]).float()
+            grad_hidden[part] = grad @ head
+            grad_weight += (grad.T @ hidden[part]).to(wide)
         return grad_hidden, grad_weight.to(weight.dtype), None, None
 
 

@@ -1,123 +1,186 @@
-"""The objective: log-ratio -> clipped surrogate x token weights + regularizers -> aggregation, on flat tokens.
+"""The objective: a preset's components, made and wired up. ratio -> clip -> surrogate x weights + regularizers, aggregated, plus auxiliary losses.
 
-Everything is a loss to minimise. Shapes: float[N] over trained tokens, rows concatenated; aggregation is a weight per
-token that is computed from the whole step before micro-batching, so that the sum over micro-batches equals the whole.
-Sources: `shared/reference/objectives.md` sections 4.2-4.5; PPO clip arXiv 1707.06347, dual clip arXiv 1912.09729.
+Aggregation is a weight per token, computed over the whole step before micro-batching, so that the sum over micro-batches
+(and ranks) equals the whole. `step_to` fixes every scheduled number before anything is computed in a step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from pipelines.grpo.presets import Preset
-
-LOG_RATIO_BOUND = 20.0  # exp(20) is finite in float32, and so is its product with any advantage
-
-
-@dataclass(frozen=True)
-class TokenBatch:
-    """Flat trained tokens of some rows. `weight` = aggregation weight x the group's coefficient; only `logp` and `entropy` may carry gradient.
-
-    `old_logp` is the proximal policy's, `behavior_logp` the sampler's (NaN where it did not say), `ref_logp` the reference's.
-    """
-
-    logp: Tensor
-    old_logp: Tensor
-    behavior_logp: Tensor
-    advantage: Tensor
-    weight: Tensor
-    entropy: Tensor
-    ref_logp: Tensor | None = None
-
-
-def log_ratio(logp: Tensor, base: Tensor) -> Tensor:
-    """logp - base, clamped to +-20 so that no ratio overflows."""
-    return (logp - base).clamp(-LOG_RATIO_BOUND, LOG_RATIO_BOUND)
-
-
-def clip_surrogate(ratio: Tensor, advantage: Tensor, clip_low: float, clip_high: float, dual_clip: float = 0.0) -> Tensor:
-    """max(-rho A, -clip(rho, 1 - low, 1 + high) A) per token; where A < 0 at most -c A (dual clip, 0 = off)."""
-    loss = torch.maximum(-ratio * advantage, -ratio.clamp(1 - clip_low, 1 + clip_high) * advantage)
-    if dual_clip:
-        loss = torch.where(advantage < 0, torch.minimum(loss, -dual_clip * advantage), loss)
-    return loss
-
-
-def clip_share(ratio: Tensor, advantage: Tensor, clip_low: float, clip_high: float) -> Tensor:
-    """bool[N]: the tokens whose gradient the clip has cut off."""
-    return ((ratio > 1 + clip_high) & (advantage > 0)) | ((ratio < 1 - clip_low) & (advantage < 0))
-
-
-def kl_k1(logp: Tensor, ref: Tensor) -> Tensor:
-    """logp - ref: unbiased in value; as a loss its expected gradient is 0."""
-    return -log_ratio(ref, logp)
-
-
-def kl_k2(logp: Tensor, ref: Tensor) -> Tensor:
-    """(ref - logp)^2 / 2: as a loss, its expected gradient on policy is that of the reverse KL(pi || ref)."""
-    return log_ratio(ref, logp).square() / 2
-
-
-def kl_k3(logp: Tensor, ref: Tensor) -> Tensor:
-    """exp(d) - d - 1 with d = ref - logp: unbiased in value; as a loss, its expected gradient is that of the forward KL(ref || pi)."""
-    d = log_ratio(ref, logp)
-    return d.exp() - d - 1
-
-
-KL_ESTIMATORS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"k1": kl_k1, "k2": kl_k2, "k3": kl_k3}
-
-
-def truncated_importance(old_logp: Tensor, behavior_logp: Tensor, cap: float) -> Tensor:
-    """min(pi_old / pi_behavior, cap) per token, detached: corrects the engine's numerics (TIS, fengyao.notion.site 2025)."""
-    return log_ratio(old_logp, behavior_logp).exp().clamp(max=cap).detach()
+from data.records import Group
+from pipelines.grpo.advantage import Estimate, Float64
+from pipelines.grpo.component import REGISTRY, Component, component_named
+from pipelines.grpo.presets import Preset
+from pipelines.grpo.recompose import StepInfo
+from pipelines.grpo.regularizer import kl_estimate
+from pipelines.grpo.schedule import Adaptive
+from pipelines.grpo.surrogate import clipped
+from pipelines.grpo.tokens import TokenBatch
+from pipelines.grpo.transform import StepTokens
 
 
 @dataclass
 class Tally:
-    """Sums over tokens of everything that the metrics report; adds up over micro-batches."""
+    """Sums over tokens of everything that the metrics report; adds up over micro-batches. Tensors stay tensors until they are read."""
 
-    sums: dict[str, float] = field(default_factory=dict)
-    maxima: dict[str, float] = field(default_factory=dict)
+    sums: dict[str, Any] = field(default_factory=dict)
+    maxima: dict[str, Any] = field(default_factory=dict)
 
     def add(self, name: str, value: Tensor | float) -> None:
-        self.sums[name] = self.sums.get(name, 0.0) + float(value)
+        value = value.detach().double() if isinstance(value, Tensor) else float(value)
+        self.sums[name] = self.sums.get(name, 0.0) + value
 
     def peak(self, name: str, values: Tensor) -> None:
         if values.numel():
-            self.maxima[name] = max(self.maxima.get(name, 0.0), float(values.max()))
+            found = values.detach().max()
+            self.maxima[name] = found if name not in self.maxima else torch.maximum(found, self.maxima[name])
+
+    def merge(self, other: Tally) -> None:
+        """What `other` counted, too."""
+        for name, value in other.sums.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+        for name, value in other.maxima.items():
+            self.maxima[name] = max(self.maxima.get(name, 0.0), float(value))
+
+    def sum(self, name: str) -> float:
+        return float(self.sums.get(name, 0.0))
 
     def mean(self, name: str, per: str = "tokens") -> float:
-        return self.sums.get(name, 0.0) / max(self.sums.get(per, 0.0), 1.0)
+        return self.sum(name) / max(self.sum(per), 1.0)
+
+    def max(self, name: str) -> float:
+        return max(0.0, float(self.maxima.get(name, 0.0)))
 
 
-def objective(batch: TokenBatch, preset: Preset, tally: Tally) -> Tensor:
-    """The loss of these tokens (a summand of the step's loss); what happened is added to `tally`."""
-    log_rho = log_ratio(batch.logp, batch.old_logp)
-    ratio = log_rho.exp()
-    loss = clip_surrogate(ratio, batch.advantage, preset.clip_low, preset.clip_high, preset.dual_clip)
-    if preset.tis_cap:
-        loss = loss * truncated_importance(batch.old_logp, batch.behavior_logp, preset.tis_cap)
-    if preset.kl_coef and batch.ref_logp is not None:  # after the weights: a regularizer is neither masked nor reweighted
-        kl = KL_ESTIMATORS[preset.kl](batch.logp, batch.ref_logp)
-        loss = loss + preset.kl_coef * kl
-        tally.add("kl", kl.detach().sum())
-    total = (loss * batch.weight).sum()
-    with torch.no_grad():
-        tally.add("tokens", batch.logp.numel())
-        tally.add("loss", total.detach())
-        tally.add("entropy", batch.entropy.detach().sum())
-        tally.add("ratio", ratio.sum())
-        tally.peak("ratio", ratio)
-        tally.add("clipped", clip_share(ratio, batch.advantage, preset.clip_low, preset.clip_high).sum())
-        said = torch.isfinite(batch.behavior_logp)
-        gap = (batch.old_logp - batch.behavior_logp)[said].abs()
-        tally.add("mismatch", gap.sum())
-        tally.add("mismatch_tokens", gap.numel())
-        tally.peak("mismatch", gap)
-    return total
+class Objective:
+    """The components of one preset with their memories. What the trainer calls, in the order of a step."""
+
+    def __init__(self, preset: Preset) -> None:
+        self.preset = preset
+        self.needs = preset.needs
+        self.numbers = preset.numbers(0)
+        self._made: dict[tuple[str, str], Callable[..., Any]] = {}
+        self.whole_groups = any(c.whole_groups for c in preset.components())
+
+    def step_to(self, step: int) -> None:
+        """Every option takes its value at `step`."""
+        self.numbers = self.preset.numbers(step)
+
+    def observe(self, metrics: Mapping[str, float]) -> None:
+        """What a step reported, for the schedules that follow a metric."""
+        for value in self.preset.options.values():
+            if isinstance(value, Adaptive):
+                value.observe(metrics)
+
+    def _call(self, part: Component, method: str = "") -> Callable[..., Any]:
+        key = (part.slot, part.name)
+        if key not in self._made:
+            self._made[key] = part.make() if isinstance(part.make, type) else part.make
+        made = getattr(self._made[key], method) if method else self._made[key]
+        return partial(made, **{k: self.numbers.get(k, default) for k, default in part.options.items()})
+
+    def _all(self, slot: str) -> list[Component]:
+        return [component_named(slot, name) for name in self.preset.parts[slot]]
+
+    def _one(self, slot: str) -> Callable[..., Any]:
+        return self._call(component_named(slot, self.preset.one(slot)))
+
+    # --------------------------------------------------------------------------------------- over the whole step, in numpy
+    def compose(self, groups: Sequence[Group], info: StepInfo) -> list[Group]:
+        """The groups that are trained on: filtered, injected, recomposed."""
+        out = list(groups)
+        for part in self._all("composers"):
+            out = self._call(part)(out, info)
+        return out
+
+    def shape(self, groups: Sequence[Group]) -> list[Group]:
+        """The groups with the rewards that the estimator sees."""
+        out = list(groups)
+        for part in self._all("shapers"):
+            out = self._call(part)(out)
+        return out
+
+    def estimate(self, name: str) -> Estimate:
+        """The estimator of a group that asks for `name` ("group" = the preset's)."""
+        return self._call(component_named("estimator", self.preset.one("estimator") if name == "group" else name))
+
+    def selects(self, name: str) -> bool:
+        """Whether rows of advantage 0 under this estimator belong to no denominator."""
+        return component_named("estimator", self.preset.one("estimator") if name == "group" else name).selects
+
+    def transform(self, tokens: StepTokens) -> Float64:
+        for part in self._all("transforms"):
+            tokens = StepTokens(self._call(part)(tokens), *(getattr(tokens, f) for f in ("lengths", "group", "rewards", "truncated", "entropy")))
+        return tokens.advantage
+
+    def step_factor(self, tokens: StepTokens) -> Float64 | None:
+        """Product of the token weights that see the whole step float64[N]; None = 1."""
+        parts = [self._call(p)(tokens) for p in self._all("weights") if p.step]
+        return np.prod(parts, axis=0) if parts else None
+
+    def aggregate(self) -> Callable[[Float64, int], Float64]:
+        return self._one("aggregation")
+
+    def aux_rows(self, rewards: Float64) -> dict[str, Float64]:
+        """Per auxiliary loss, how much each row takes part float64[n]."""
+        return {p.name: self._call(p, "rows")(rewards) for p in self._all("aux")}
+
+    # --------------------------------------------------------------------------------------------- over a micro-batch, in torch
+    def loss(self, batch: TokenBatch, tally: Tally) -> Tensor:
+        """The loss of these tokens (a summand of the step's loss); what happened is added to `tally`."""
+        log_rho = self._one("ratio")(batch)
+        bounds = self._one("clip")(batch)
+        loss = self._one("surrogate")(batch, log_rho, bounds)
+        for part in self._all("weights"):
+            if not part.step:
+                loss = loss * self._call(part)(batch).detach()
+        if batch.factor is not None:
+            loss = loss * batch.factor
+        for part in self._all("regularizers"):  # after the weights: a regularizer is neither masked nor reweighted
+            loss = loss + self._call(part)(batch)
+        total = (loss * batch.weight).sum()
+        for part in self._all("aux"):
+            total = total + (self._call(part)(batch) * batch.aux[part.name]).sum()
+        with torch.no_grad():
+            ratio = log_rho.exp()
+            tally.add("tokens", batch.logp.numel())
+            tally.add("loss", total)
+            tally.add("ratio", ratio.sum())
+            tally.peak("ratio", ratio)
+            tally.add("clipped", clipped(ratio, batch.advantage, bounds).sum())
+            if batch.entropy is not None:
+                tally.add("entropy", batch.entropy.sum())
+            if batch.ref_logp is not None:
+                tally.add("kl", kl_estimate(self.numbers.get("kl", "k3"), batch.logp, batch.ref_logp).sum())
+            said = torch.isfinite(batch.behavior_logp)
+            gap = torch.where(said, batch.old_logp - batch.behavior_logp, 0.0).abs()
+            tally.add("mismatch", gap.sum())
+            tally.add("mismatch_tokens", said.sum())
+            tally.peak("mismatch", gap)
+        return total
+
+    # --------------------------------------------------------------------------------------------------------------- memory
+    def state_dict(self) -> dict[str, Any]:
+        """What components and schedules remember, JSON-able."""
+        parts = {f"{slot}/{name}": made.state_dict() for (slot, name), made in sorted(self._made.items()) if REGISTRY[slot][name].stateful}  # type: ignore[attr-defined]
+        schedules = {key: value.now for key, value in self.preset.options.items() if isinstance(value, Adaptive)}
+        return {"components": parts, "schedules": schedules}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """A component that the objective no longer has is forgotten; one that is new starts empty."""
+        for key, value in state.get("components", {}).items():
+            slot, _, name = key.partition("/")
+            if name in REGISTRY.get(slot, {}):
+                made = self._call(component_named(slot, name)).func  # type: ignore[attr-defined]
+                made.load_state_dict(value)
+        for key, now in state.get("schedules", {}).items():
+            if isinstance(schedule := self.preset.options.get(key), Adaptive):
+                schedule.now = now

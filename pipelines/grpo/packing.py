@@ -7,8 +7,9 @@ the network runs on flat tokens; attention runs over buckets of rows of like len
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor
 from data.records import Trajectory
 
 Int64 = NDArray[np.int64]
+Float64 = NDArray[np.float64]
 FAR = 1 << 40  # position of a padded key: no query sees it
 WASTE = 1.25  # a bucket may be padded to this multiple of its own tokens
 
@@ -36,13 +38,24 @@ class Row:
     trained: Int64
     targets: Int64
     behavior: NDArray[np.float32]
-    advantage: float
+    advantage: float | Float64  # one for the row, or one per trained token float64[m]
     weight: float
     temperature: float
     share_limit: int = 1 << 40  # the prefix may not grow beyond this token (where media begin to differ)
+    factor: Float64 | None = None  # step-level token weights float64[m], None = 1
+    reward: float = 0.0
+    stale: bool = False  # sampled by an older policy: its ratio is against `behavior`
+    truncated: bool = False  # cut off by the token limit
+    aux: Mapping[str, float] = field(default_factory=dict)  # weight of each of its tokens in an auxiliary loss
+
+    def per_token(self, values: float | Float64 | None) -> Float64:
+        """A value, or one per token, or nothing (= 1), as float64[m]."""
+        return np.broadcast_to(np.asarray(1.0 if values is None else values, np.float64), len(self.targets))
 
 
-def make_row(trajectory: Trajectory, index: int, group: int, advantage: float, weight: float, temperature: float) -> Row:
+def make_row(
+    trajectory: Trajectory, index: int, group: int, advantage: float = 0.0, weight: float = 0.0, temperature: float = 1.0, **more: Any
+) -> Row:
     """A row for training; ValueError where the first token is trained (nothing predicts it) or nothing is trained."""
     trained = np.flatnonzero(trajectory.loss_mask).astype(np.int64)
     if not len(trained):
@@ -61,6 +74,8 @@ def make_row(trajectory: Trajectory, index: int, group: int, advantage: float, w
         advantage,
         weight,
         temperature,
+        truncated=trajectory.finish == "length",
+        **more,
     )
 
 
@@ -114,9 +129,12 @@ def split_family(family: Family, budget: int) -> list[Family]:
     return [Family(tuple(part), family.prefix) for part in parts]
 
 
-def micro_batches(rows: Sequence[Row], budget: int, share: bool = True) -> list[list[Family]]:
-    """Whole families, alike in length, filled up to `budget` forwarded tokens; deterministic, a function of the rows alone."""
-    parts = [part for family in families(rows, share) for part in split_family(family, budget)]
+def micro_batches(rows: Sequence[Row], budget: int, share: bool = True, whole: bool = False) -> list[list[Family]]:
+    """Families alike in length, filled up to `budget` forwarded tokens; deterministic, a function of the rows alone.
+
+    A family above the budget is cut by rows unless `whole` (an objective that compares the rows of a group needs them side by side).
+    """
+    parts = [part for family in families(rows, share) for part in ([family] if whole else split_family(family, budget))]
     parts.sort(key=lambda f: (max(len(r.tokens) for r in f.rows) - f.prefix, f.prefix, f.rows[0].index))
     batches: list[list[Family]] = []
     room = 0
@@ -151,6 +169,14 @@ class Layout:
     buckets: tuple[Bucket, ...]
     restore: Tensor
     rows: tuple[Row, ...] = field(default=())
+
+    def to(self, device: torch.device) -> Layout:
+        """The same layout with its tensors on `device`."""
+        if self.tokens.device == device:
+            return self
+        moved = {f: getattr(self, f).to(device) for f in ("tokens", "positions", "source", "targets", "row", "restore")}
+        buckets = tuple(Bucket(b.queries.to(device), b.keys.to(device), None if b.mask is None else b.mask.to(device)) for b in self.buckets)
+        return replace(self, buckets=buckets, **moved)
 
 
 def lay_out(batch: Sequence[Family], window: int = 0) -> Layout:

@@ -7,6 +7,9 @@ packed forward with the model's own plain one, so that an architecture for which
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +17,21 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils import logging as transformers_logging
 
 from data.errors import UserError
+from pipelines.grpo.adapters import inject_adapters, merged_weights, switch_adapters
 from pipelines.grpo.logprob import logprob_entropy
 from pipelines.grpo.packing import Layout, Row, lay_out, micro_batches
+from pipelines.grpo.ranks import Ranks
+from pipelines.grpo.sharding import shard, whole
 
 ATTENTION = "synth_packed"
+ADAPTERS = "adapters.safetensors"
 SCALED_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier")  # heads that are more than a matrix
 
 
@@ -51,11 +59,46 @@ ALL_ATTENTION_FUNCTIONS.register(ATTENTION, packed_attention)
 transformers_logging.disable_progress_bar()  # every checkpoint would draw one through ours
 
 
-class Policy:
-    """A causal language model in float32, its forward on packed rows, and its named weights."""
+@dataclass(frozen=True)
+class PolicySettings:
+    """How the weights are held and forwarded.
 
-    def __init__(self, path: Path) -> None:
-        self.path = Path(path)
+    `precision` "bf16": matrix products in bfloat16, weights, optimizer and log-probs in float32. `gradient_checkpointing`: activations are
+    recomputed layer by layer. `lora_rank` above 0: only low-rank adapters of `lora_targets` ("all-linear" or module names, comma
+    separated) train, scaled by `lora_alpha` / rank (0 = 2 x rank), drawn from `seed`; the frozen base is the reference.
+    """
+
+    precision: str = "fp32"
+    gradient_checkpointing: bool = False
+    lora_rank: int = 0
+    lora_alpha: float = 0.0
+    lora_targets: str = "all-linear"
+    seed: int = 0
+
+
+class _Packed(nn.Module):
+    """The model as one module from a layout to its trained tokens' log-probs and entropies, head included: what FSDP2 wraps."""
+
+    def __init__(self, model: nn.Module, autocast: bool) -> None:
+        super().__init__()
+        self.model, self.autocast = model, autocast
+
+    def forward(self, layout: Layout, temperature: Tensor | float) -> tuple[Tensor, Tensor]:
+        model: Any = self.model
+        device = model.get_input_embeddings().weight.device
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.autocast):
+            out = model.base_model(input_ids=layout.tokens[None], position_ids=layout.positions[None], use_cache=False, layout=layout)
+        hidden = out.last_hidden_state[0][layout.source]
+        if self.autocast:
+            hidden = hidden.to(torch.bfloat16)
+        return logprob_entropy(hidden, model.get_output_embeddings().weight, layout.targets, temperature)
+
+
+class Policy:
+    """A causal language model, its forward on packed rows, and its named weights; sharded over `ranks` by FSDP2 where they are several."""
+
+    def __init__(self, path: Path, settings: PolicySettings = PolicySettings(), ranks: Ranks | None = None) -> None:
+        self.path, self.settings, self.ranks = Path(path), settings, ranks or Ranks()
         if not (self.path / "config.json").is_file():
             raise UserError(f"{self.path} is not a policy folder: it has no config.json (a Hugging Face model folder is needed)")
         try:
@@ -77,7 +120,27 @@ class Policy:
                 raise UserError(f"{self.path}: the head of {type(model).__name__} applies {name}, which this trainer does not know")
         self.companions = _companions(self.path)
         self.window = int(getattr(self.config, "sliding_window", None) or 0) if self._slides() else 0
+        self.packed: nn.Module = _Packed(self.model, autocast=False)
         self._probe()
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Adapters, checkpointing, precision, sharding: after the probe, which compares plain with packed in float32."""
+        settings = self.settings
+        if settings.lora_rank:
+            inject_adapters(self.model, settings)
+        if settings.gradient_checkpointing:
+            enable = getattr(self.model, "activation_checkpointing_enable", None) or self.model.gradient_checkpointing_enable  # renamed in 5.24
+            enable({"use_reentrant": False})
+            self.model.train()  # it is off in eval mode; dropout stays off
+            for module in self.model.modules():
+                if isinstance(module, nn.Dropout):
+                    module.p = 0.0
+        half = settings.precision == "bf16"
+        self.packed = _Packed(self.model, autocast=half and self.ranks.size == 1)
+        self.model.to(self.ranks.device)
+        if self.ranks.size > 1:
+            shard(self.packed, self.model, half)
 
     def _slides(self) -> bool:
         kinds = set(getattr(self.config, "layer_types", None) or [])
@@ -85,46 +148,76 @@ class Policy:
             raise UserError(f"{self.path}: layers of {', '.join(sorted(kinds))} are mixed, which this trainer does not know")
         return kinds == {"sliding_attention"} or (not kinds and bool(getattr(self.config, "sliding_window", None)))
 
-    @property
-    def head(self) -> Tensor:
-        """The language-model head [V, d] (the embedding itself where they are tied)."""
-        return self.model.get_output_embeddings().weight
-
     def parameters(self) -> list[tuple[str, nn.Parameter]]:
         """Trainable parameters by name, tied ones once, in a fixed order."""
         return [(n, p) for n, p in self.model.named_parameters() if p.requires_grad]
 
     def tensors(self) -> dict[str, Tensor]:
-        """All weights by name, tied ones once."""
-        return {n: p.detach() for n, p in self.model.named_parameters()}
+        """What training changes, by name, tied ones once, whole on every rank: all weights, or the adapters where there are some."""
+        named = self.parameters() if self.settings.lora_rank else list(self.model.named_parameters())
+        return {n: whole(p.detach()) for n, p in named}
 
-    def hidden(self, layout: Layout) -> Tensor:
-        """Final hidden states float32[N, d] of a layout's flat tokens."""
-        out = self.model.base_model(input_ids=layout.tokens[None], position_ids=layout.positions[None], use_cache=False, layout=layout)
-        return out.last_hidden_state[0]
+    def weights(self) -> dict[str, Tensor]:
+        """All weights under their transformers names, adapters merged in, whole on every rank: what an engine loads."""
+        return merged_weights(self.model) if self.settings.lora_rank else self.tensors()
 
     def logprobs(self, layout: Layout) -> tuple[Tensor, Tensor]:
         """(log-prob float32[M], entropy float32[M]) of a layout's trained tokens, each at its row's temperature."""
-        temperature = torch.from_numpy(np.repeat([np.float32(r.temperature) for r in layout.rows], [len(r.targets) for r in layout.rows]))
-        return logprob_entropy(self.hidden(layout)[layout.source], self.head, layout.targets, temperature)
+        each = np.array([r.temperature for r in layout.rows], np.float32)
+        temperature: Tensor | float = float(each[0])
+        if (each != each[0]).any():
+            temperature = torch.from_numpy(np.repeat(each, [len(r.targets) for r in layout.rows])).to(self.ranks.device)
+        logp, entropy = self.packed(layout.to(self.ranks.device), temperature)
+        return logp, entropy
 
     def save(self, folder: Path) -> None:
-        """Weights, config and tokenizer files into an existing folder, loadable by transformers and the engines."""
+        """Weights (adapters merged), config and tokenizer files into an existing folder, loadable by transformers and the engines.
+
+        Adapters lie beside them, so that training goes on from what it really had. Only the first rank writes.
+        """
+        weights, adapters = self.weights(), self.tensors() if self.settings.lora_rank else {}  # on all ranks, before one goes its own way
+        if not self.ranks.first:
+            return
         for name, content in self.companions.items():
             (folder / name).write_bytes(content)
-        self.model.save_pretrained(folder)
+        if self.settings.lora_rank or self.ranks.size > 1:
+            self.model.config.save_pretrained(folder)
+            self.model.generation_config.save_pretrained(folder)
+            save_file({k: v.contiguous().cpu() for k, v in weights.items()}, folder / "model.safetensors", metadata={"format": "pt"})
+            if adapters:
+                save_file({k: v.contiguous().cpu() for k, v in adapters.items()}, folder / ADAPTERS)
+        else:
+            self.model.save_pretrained(folder)
+
+    @torch.no_grad()
+    def load_adapters(self, folder: Path) -> None:
+        """Adapters that `save` wrote."""
+        own = dict(self.parameters())
+        for name, tensor in load_file(folder / ADAPTERS).items():
+            if name not in own or own[name].shape != tensor.shape:
+                raise UserError(f"{folder}/{ADAPTERS} holds {name} {tuple(tensor.shape)}, which these lora_* settings do not make")
+            own[name].copy_(tensor)
+
+    @contextmanager
+    def as_base(self) -> Iterator[None]:
+        """The frozen base speaks: adapters are off inside."""
+        switch_adapters(self.model, False)
+        try:
+            yield
+        finally:
+            switch_adapters(self.model, True)
 
     @torch.no_grad()
     def _probe(self) -> None:
         """Packed equals plain on two short rows that share a prefix, or the architecture is refused."""
         rng = np.random.default_rng(0)
-        ids = rng.integers(0, min(self.config.get_text_config().vocab_size, self.head.shape[0]), (2, 7))
+        ids = rng.integers(0, min(self.config.get_text_config().vocab_size, self.model.get_output_embeddings().weight.shape[0]), (2, 7))
         ids[1, :3] = ids[0, :3]
         trained = np.arange(3, 7)
         rows = [Row(i, (0, ""), ids[i, :6], trained, ids[i, 3:], np.zeros(4, np.float32), 0.0, 0.0, 1.0) for i in range(2)]
         layout = lay_out(micro_batches(rows, 1 << 20)[0], self.window)
         try:
-            packed = self.logprobs(layout)[0].view(2, 4)
+            packed = self.packed(layout, 1.0)[0].view(2, 4)
         except (TypeError, RuntimeError, AttributeError) as error:
             raise UserError(f"{self.path}: {type(self.model).__name__} cannot be trained packed: {error}") from error
         self.model.set_attn_implementation("sdpa")

@@ -1,19 +1,48 @@
-"""Composers: pure functions from groups to groups, between collection and packing. Advantages are computed afterwards."""
+"""Composers and reward shapers: functions from groups to groups, between collection and packing. Advantages are computed afterwards."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from data.records import Group, GroupEdit
+from pipelines.grpo.component import REGISTRY, component
 
 
-def drop_zero_variance(groups: Sequence[Group]) -> list[Group]:
-    """Keeps the groups from which gradient can come (DAPO's dynamic sampling; the refill is the loop's). `reinforce` needs no variance."""
-    return [g for g in groups if not g.zero_variance or (g.estimator == "reinforce" and bool(np.any(g.rewards)))]
+@dataclass
+class StepInfo:
+    """What a composer may know of the step. It adds the ids of groups that an older policy sampled to `stale`: their ratio is against
+    the sampler's own log-probs."""
+
+    step: int
+    seed: int
+    stale: set[str] = field(default_factory=set)
+
+
+def drop_zero_variance(groups: Sequence[Group], keeps_flat: bool = False) -> list[Group]:
+    """Keeps the groups from which gradient can come (DAPO's dynamic sampling; the refill is the loop's).
+
+    `keeps_flat`: the preset's own estimator learns from groups of equal rewards (`Preset.keeps_flat_groups`). A group with an
+    estimator of its own is judged by that one; without a baseline, rewards that are all 0 still give nothing.
+    """
+    return [g for g in groups if not g.zero_variance or (_learns_flat(g, keeps_flat) and bool(len(g.rewards)))]
+
+
+def _learns_flat(group: Group, keeps_flat: bool) -> bool:
+    if group.estimator == "group":
+        return keeps_flat
+    if group.estimator == "reinforce":
+        return bool(np.any(group.rewards))
+    return group.estimator in REGISTRY["estimator"] and REGISTRY["estimator"][group.estimator].flat
+
+
+@component("composers", switch="dynamic_sampling", paper="DAPO, arXiv 2503.14476, section 3.2")
+def drop_flat(groups: Sequence[Group], info: StepInfo, *, dynamic_sampling: bool = False) -> list[Group]:
+    """Dynamic sampling: groups without variance leave the step and its denominators; the loop refills."""
+    return drop_zero_variance(groups)
 
 
 def apply_edits(groups: Sequence[Group], edits: Iterable[GroupEdit]) -> tuple[list[Group], dict[str, float]]:
@@ -68,12 +97,16 @@ def overlong_penalty(length: int, limit: int, cache: int) -> float:
     return max(-1.0, min(0.0, (limit - cache - length) / cache)) if cache > 0 else 0.0
 
 
-def shape_overlong(groups: Sequence[Group], share: float) -> list[Group]:
-    """Adds the overlong penalty to every reward; the window is `share` of each rollout's own `max_tokens`."""
-    if share <= 0:
-        return list(groups)
+@component(
+    "shapers",
+    switch="overlong_share",
+    paper="DAPO, arXiv 2503.14476, eq. 13",
+    checks={"overlong_share": (lambda v: 0 <= v <= 1, "must lie in [0, 1] (0 = off)")},
+)
+def overlong(groups: Sequence[Group], *, overlong_share: float = 0.0, overlong_factor: float = 1.0) -> list[Group]:
+    """Adds `overlong_factor` x the penalty to every reward; the window is `overlong_share` of each rollout's own `max_tokens`."""
     shaped = []
     for group in groups:
-        penalty = [overlong_penalty(t.response_length, t.sampling.max_tokens, round(share * t.sampling.max_tokens)) for t in group.rollouts]
-        shaped.append(replace(group, rewards=(group.rewards + np.asarray(penalty, np.float32)).astype(np.float32)))
+        penalty = [overlong_penalty(t.response_length, t.sampling.max_tokens, round(overlong_share * t.sampling.max_tokens)) for t in group.rollouts]
+        shaped.append(replace(group, rewards=(group.rewards + np.asarray(penalty, np.float32) * np.float32(overlong_factor)).astype(np.float32)))
     return shaped

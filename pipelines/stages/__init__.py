@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pipelines.recipe import Recipe
 from pipelines.stages.audit import audit_stage
 from pipelines.stages.base import Stage
 from pipelines.stages.estimate import estimate_stage
 from pipelines.stages.evaluate import evaluate_stage
+from pipelines.stages.given import given_stage
 from pipelines.stages.probe import probe_stage
 from pipelines.stages.seeds import seeds_stage
 from pipelines.stages.select import select_stage
@@ -19,6 +21,8 @@ EVALUATE = Stage("evaluate", evaluate_stage, "answer held-out problems", generat
 FIRST = (SEEDS, EVALUATE)
 """Round 0: what the policy can do before anything was trained."""
 
+TRAIN = Stage("train", train_stage, "GRPO, one shard per optimizer step", generates=True)
+
 ROUND = (
     Stage("probe", probe_stage, "the policy answers problems", generates=True),
     Stage("verify", verify_stage, "programs judge the answers"),
@@ -26,8 +30,25 @@ ROUND = (
     Stage("synthesize", synthesize_stage, "strategies propose new problems", generates=True),
     Stage("audit", audit_stage, "candidates and their checks are examined"),
     Stage("select", select_stage, "what is worth training on"),
-    Stage("train", train_stage, "GRPO, one shard per optimizer step", generates=True),
+    TRAIN,
     EVALUATE,
 )
 
-__all__ = ["EVALUATE", "FIRST", "ROUND", "SEEDS", "Stage"]
+ALONE = (Stage("select", given_stage, "every problem given is trained on"), TRAIN, EVALUATE)
+"""A round of a recipe with stages = "train"."""
+
+
+def stages_of(recipe: Recipe, round: int) -> tuple[Stage, ...]:
+    """The stages of a round; held-out problems are answered where there are some."""
+    if round == 0:
+        return FIRST if _evaluates(recipe) else (SEEDS,)
+    if recipe.stages == "all":
+        return ROUND
+    return ALONE if _evaluates(recipe) else ALONE[:-1]
+
+
+def _evaluates(recipe: Recipe) -> bool:
+    return recipe.stages == "all" or recipe.problems.heldout_share > 0
+
+
+__all__ = ["EVALUATE", "FIRST", "ROUND", "SEEDS", "Stage", "stages_of"]

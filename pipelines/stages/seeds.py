@@ -10,12 +10,12 @@ from typing import Any
 from data.errors import UserError
 from data.ids import canonical_json, content_hash
 from data.keyed import keyed_order, keyed_seed
-from data.problems_io import read_problems
 from data.records import Problem, with_problem
 from data.tables import problem_row
 from filters.dedup import normalise_texts
 from filters.tables import decision_row
 from filters.verifiers.base import get_verifier
+from pipelines.problems import problems_at
 from pipelines.run import Run, run_file
 from pipelines.stages.base import Summary
 
@@ -69,10 +69,15 @@ def split_seeds(run: Run) -> tuple[list[Problem], list[Problem]]:
     recipe = run.recipe
     heldout, train = list(_world(run, "heldout")), list(_world(run, "train"))
     if recipe.problems.files:
-        mine = {p.id: p for file in recipe.problems.files for p in read_problems(Path(file))}
+        listed = [p for file in recipe.problems.files for p in problems_at(Path(file))]
+        apart = [p for p in listed if p.split == "heldout"]  # a run's own held-out problems stay so
+        heldout += apart
+        mine = {p.id: p for p in listed if p.split != "heldout"}
         order = keyed_order(0, list(mine), "heldout")  # the same for every run seed
         count = min(int(recipe.problems.heldout_share * len(mine) + 0.5), recipe.evaluate.problems)
-        if recipe.problems.heldout_share > 0 and len(mine) > 1:
+        if apart:
+            count = 0
+        elif recipe.problems.heldout_share > 0 and len(mine) > 1:
             count = max(count, 1)
         heldout += [with_problem(mine[i], split="heldout") for i in sorted(order[:count])]
         train += [mine[i] for i in sorted(order[count:])]

@@ -20,6 +20,8 @@ from data.keyed import keyed_order, keyed_rng
 from data.records import Group, PolicyVersion, Problem, RolloutSpec
 from data.tables import policy_row
 from generators.strategies.base import StepContext
+from pipelines.grpo.callbacks import TensorBoard
+from pipelines.grpo.presets import preset_named
 from pipelines.grpo.recompose import apply_edits, drop_zero_variance
 from pipelines.grpo.trainer import GRPOConfig, GRPOTrainer
 from pipelines.online import StepRollouts, sample_step
@@ -76,17 +78,19 @@ def _config(run: Run) -> GRPOConfig:
         final_share=part.final_rate,
         max_grad_norm=part.max_grad_norm,
         micro_tokens=part.micro_tokens,
-        reference=str(run.base_policy),
+        reference="" if part.trainer.get("lora_rank") else str(run.base_policy),  # adapters have their base as reference
         threads=run.threads,
+        **part.trainer,
     )
 
 
 def _trainer(run: Run) -> GRPOTrainer:
     """At the newest committed policy, with its optimizer state; strategies get their state back, too."""
     policy = run.policy()
+    watching = [TensorBoard(run.dir / "tensorboard")] if run.recipe.train.tensorboard else []
     if policy.path == str(run.base_policy):
-        return GRPOTrainer(run.base_policy, _config(run))
-    trainer = GRPOTrainer.resume(Path(policy.path), _config(run))
+        return GRPOTrainer(run.base_policy, _config(run), callbacks=watching)
+    trainer = GRPOTrainer.resume(Path(policy.path), _config(run), callbacks=watching)
     states = trainer.extra.get("strategies", {})
     for strategy in run.strategies:
         if strategy.name in states:
@@ -127,6 +131,7 @@ def _step(run: Run, round: int, step: int, cursor: int, problems: Sequence[Probl
         tokens=sum(r.response_length for g in groups for r in g.rollouts),
         seconds=seconds,
         generate_seconds=sampled.seconds,
+        learn_seconds=trainer.seconds,
     )
     run.lake.commit(round, "train", step, _tables(run, round, step, sampled, row, after), {"cursor": sampled.cursor, "policy_id": after.id})
     run.use_policy(after)
@@ -143,6 +148,7 @@ def _sample(run: Run, round: int, step: int, cursor: int, problems: Sequence[Pro
     sampled = _Sampled([], [], {}, cursor, 0.0)
     stream = _endless(problems, recipe.seed, round, cursor)
     policy_id = run.policy().id
+    keeps_flat = preset_named(part.preset, part.objective).keeps_flat_groups
     for batch in range(part.generation_batches):
         missing = part.prompts_per_step - len(sampled.groups)
         if missing <= 0:
@@ -168,7 +174,7 @@ def _sample(run: Run, round: int, step: int, cursor: int, problems: Sequence[Pro
         made = sample_step(run.strategies, contexts, main, rollouts.sample)
         groups, factors = apply_edits(made.main, made.edits)
         sampled.steps.append(made)
-        sampled.groups.extend(drop_zero_variance(groups))
+        sampled.groups.extend(drop_zero_variance(groups, keeps_flat))
         sampled.factors.update(factors)
     sampled.seconds = time.perf_counter() - start
     return sampled

@@ -30,8 +30,11 @@ from filters.verifiers.base import register_verifier
 from generators.engines.ledgered import LedgeredEngine
 from generators.engines.replay import ReplayEngine
 from generators.strategies.base import BaseStrategy, Online, StepContext, Strategy
-from pipelines.grpo.advantage import EstimatorOptions, group_advantages
-from pipelines.grpo.recompose import apply_edits
+from pipelines.grpo.advantage import group_advantages
+from pipelines.grpo.objective import Objective
+from pipelines.grpo.plan import plan_step, with_advantages
+from pipelines.grpo.presets import preset_named
+from pipelines.grpo.recompose import StepInfo, apply_edits
 from pipelines.online import StepRollouts, sample_step
 from pipelines.rollout import Rollouts, make_groups
 
@@ -107,7 +110,8 @@ def test_groups_that_depend_on_finished_main_groups_with_another_estimator() -> 
     assert all(g.refs == (mains[name].id,) for name, g in rewrites.items())
 
     valid = [np.ones(len(g.rollouts), bool) for g in groups]
-    advantages = dict(zip([g.id for g in groups], group_advantages(groups, "group_norm", EstimatorOptions(), factors, valid), strict=True))
+    found = group_advantages(groups, Objective(preset_named("grpo")).estimate, valid)
+    advantages = {g.id: np.array([row[0] for row in rows]) for g, rows in zip(groups, found, strict=True)}
     assert advantages[rewrites["q4"].id].tolist() == [1.0, 1.0]  # reinforce: the reward itself
     assert advantages[mains["q4"].id].sum() == pytest.approx(0)  # group: centred
     assert advantages[mains["q4"].id][0] > 0
@@ -124,11 +128,12 @@ def test_a_gate_drops_main_groups_before_they_are_sampled_and_scales_others() ->
     assert len(groups) == 4
     mains = by_name(groups)
     assert factors == {mains["q7"].id: 0.5, mains["q8"].id: 0.5}
-    valid = [np.ones(len(g.rollouts), bool) for g in groups]
-    plain = group_advantages(groups, "group_norm", EstimatorOptions(), {}, valid)
-    scaled = group_advantages(groups, "group_norm", EstimatorOptions(), factors, valid)
-    for group, before, after in zip(groups, plain, scaled, strict=True):
-        assert np.array_equal(after, before * factors.get(group.id, 1.0))
+    objective = Objective(preset_named("grpo"))
+    plan = plan_step(groups, objective, StepInfo(0, 0), 0.0, False)
+    plain, scaled = (with_advantages(plan, objective, f, {}) for f in ({}, factors))
+    assert len(plain) == sum(len(g.rollouts) for g in groups)
+    for before, after in zip(plain, scaled, strict=True):
+        assert np.array_equal(after.advantage, before.advantage * factors.get(groups[after.family[0]].id, 1.0))
 
 
 def test_a_gate_that_returns_at_once_still_keeps_what_it_drops_from_being_sampled() -> None:

@@ -17,7 +17,7 @@ ADAPTIVE = [*OVERRIDES, "probe.n=3", "probe.most=9", "difficulty.band=sws", "pro
 
 
 def probe(folder: Path, *, dies_after_shards: int = 0) -> None:
-    with (Run.open(folder) if (folder / "run.json").exists() else Run.create(folder, load_recipe("arithmetic", ADAPTIVE))) as run:
+    with Run.open(folder) if (folder / "run.json").exists() else Run.create(folder, load_recipe("arithmetic", ADAPTIVE)) as run:
         commit, left = run.lake.commit, [dies_after_shards]
 
         def fatal(round, stage, shard, *args):

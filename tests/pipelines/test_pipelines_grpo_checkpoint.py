@@ -15,6 +15,7 @@ from data.records import Group, Problem, Sampling, Trajectory, Verdict
 from pipelines.grpo import checkpoint
 from pipelines.grpo.checkpoint import weights_hash, write_folder
 from pipelines.grpo.config import GRPOConfig
+from pipelines.grpo.learner import Learner
 from pipelines.grpo.trainer import GRPOTrainer
 
 SIZE = {
@@ -58,28 +59,70 @@ SETTINGS = {
     "plain": GRPOConfig(learning_rate=1e-3, warmup_steps=3, weight_decay=0.01),
     "several_updates": GRPOConfig(learning_rate=1e-3, minibatches=2),
     "kl": GRPOConfig(learning_rate=1e-3, overrides={"kl_coef": 0.1}),
+    "adaptive_kl": GRPOConfig(learning_rate=1e-3, overrides={"kl_coef": {"schedule": "adaptive", "start": 0.1, "target": 1e-4}}),
+    "stateful_advantages": GRPOConfig(preset="dcpo", learning_rate=1e-3, minibatches=2, epochs=2),
+    "replay": GRPOConfig(learning_rate=1e-3, minibatches=2, overrides={"replay_share": 0.7, "replay_capacity": 4, "dynamic_sampling": True}),
 }
+MOVES_WHEN_FLAT = ("kl", "adaptive_kl", "stateful_advantages")  # a step of flat groups changes the weights all the same
 
 
 @pytest.mark.parametrize("name", sorted(SETTINGS))
 def test_resume_is_bit_exact_at_every_step(tmp_path: Path, policy: Path, name: str) -> None:
-    """Step 2 has no gradient: a checkpoint of an untouched optimizer is legal too."""
+    """Prompts come again every other step; step 2 has no reward to compare: a checkpoint of an untouched optimizer is legal too."""
     config, steps = SETTINGS[name], 5
     straight = GRPOTrainer(policy, config)
     hashes, metrics = [], []
     for step in range(steps):
         straight.save(tmp_path / f"at{step}", extra={"cursor": step})
-        metrics.append(straight.step(batch(step, flat=step == 2)))
+        metrics.append(straight.step(batch(step % 2, flat=step == 2)))
         hashes.append(straight.weights_hash())
-    assert len(set(hashes)) == (steps if name == "kl" else steps - 1)
+    assert len(set(hashes)) == (steps if name in MOVES_WHEN_FLAT else steps - 1)
     for start in range(steps):
         resumed = GRPOTrainer.resume(tmp_path / f"at{start}", config)
         assert resumed.step_count == start and resumed.extra == {"cursor": start}
         for step in range(start, steps):
-            assert resumed.step(batch(step, flat=step == 2)) == metrics[step]
+            assert resumed.step(batch(step % 2, flat=step == 2)) == metrics[step]
             assert resumed.weights_hash() == hashes[step]
             resumed.save(tmp_path / "again")  # saving must not disturb, and a chain of resumes must hold
             resumed = GRPOTrainer.resume(tmp_path / "again", config)
+
+
+class Killed(BaseException):
+    """Not an Exception: nothing on the way may take it for an error of its own."""
+
+
+@pytest.mark.parametrize("name", ["several_updates", "stateful_advantages", "replay"])
+def test_killed_at_every_optimizer_update_and_resumed(tmp_path: Path, policy: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the updates of one batch, too: what is resumed is the last durable step, and the hashes are those of the undisturbed run."""
+    config, steps = SETTINGS[name], 3
+    straight, hashes, updates = GRPOTrainer(policy, config), [], 0
+    for step in range(steps):
+        straight.step(batch(step % 2))
+        hashes.append(straight.weights_hash())
+    updates = straight.update_count
+    assert updates > steps
+    original = Learner.update
+    for fatal in range(updates):
+        done = [0]
+
+        def counted(self: Learner, *args: object, fatal: int = fatal, done: list[int] = done) -> float:
+            if done[0] == fatal:
+                raise Killed
+            done[0] += 1
+            return original(self, *args)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(Learner, "update", counted)
+        trainer, folder = GRPOTrainer(policy, config), tmp_path / f"killed{fatal}"
+        trainer.save(folder)
+        with pytest.raises(Killed):
+            for step in range(steps):
+                trainer.step(batch(step % 2))
+                trainer.save(folder)
+        monkeypatch.setattr(Learner, "update", original)
+        trainer = GRPOTrainer.resume(folder, config)
+        for step in range(trainer.step_count, steps):
+            trainer.step(batch(step % 2))
+            assert trainer.weights_hash() == hashes[step]
 
 
 def test_a_checkpoint_is_a_transformers_folder_of_its_own(tmp_path: Path, policy: Path) -> None:

@@ -6,10 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.grpo.aggregation import AGGREGATIONS, row_weights
-from pipelines.grpo.objective import KL_ESTIMATORS, Tally, TokenBatch, clip_share, clip_surrogate, log_ratio, objective, truncated_importance
-from pipelines.grpo.presets import Preset, preset_named
+from pipelines.grpo.aggregation import row_weights
+from pipelines.grpo.component import REGISTRY
+from pipelines.grpo.objective import Objective, Tally
+from pipelines.grpo.presets import PRESETS, Preset, preset_named
+from pipelines.grpo.regularizer import KL_ESTIMATORS
+from pipelines.grpo.surrogate import Bounds, clip_surrogate, clipped
+from pipelines.grpo.tokens import TokenBatch, log_ratio
+from pipelines.grpo.weights import truncated_importance
 
+AGGREGATIONS = REGISTRY["aggregation"]
 D = torch.float64
 LENGTHS = [7, 5, 3, 6, 1, 4]
 ADVANTAGE = [0.9998000399920016, -0.9998000399920016, 0.0, -0.5772502865071343, -0.5772502865071343, 1.1545005730142688]
@@ -39,10 +45,10 @@ REF = [-2.1891226235700505,
 
 def batch(preset: Preset, logp: torch.Tensor, old: list[float] = OLD) -> TokenBatch:
     lengths = torch.tensor(LENGTHS)
-    weights = row_weights(preset.aggregation, LENGTHS, [""] * 6, [1.0] * 6, preset.const_length, preset.denominator)
+    weights = row_weights(Objective(preset).aggregate(), LENGTHS, [""] * 6, [1.0] * 6, 16, "batch")
     each = lambda x: torch.tensor(np.asarray(x), dtype=D).repeat_interleave(lengths)  # noqa: E731
     old_logp = torch.tensor(old, dtype=D)
-    return TokenBatch(logp, old_logp, old_logp, each(ADVANTAGE), each(weights), torch.zeros(26, dtype=D), torch.tensor(REF, dtype=D))
+    return TokenBatch(logp, old_logp, old_logp, each(ADVANTAGE), each(weights), lengths, torch.zeros(26, dtype=D), torch.tensor(REF, dtype=D))
 
 
 @pytest.mark.parametrize(
@@ -57,19 +63,20 @@ def batch(preset: Preset, logp: torch.Tensor, old: list[float] = OLD) -> TokenBa
 def test_losses_of_trl_and_verl(preset: str, overrides: dict, expected: float) -> None:
     chosen = preset_named(preset, overrides)
     logp = torch.tensor(LOGP, dtype=D, requires_grad=True)
-    loss = objective(batch(chosen, logp), chosen, Tally())
+    loss = Objective(chosen).loss(batch(chosen, logp), Tally())
     assert abs(loss.item() - expected) < 1e-12
-    assert torch.autograd.gradcheck(lambda x: objective(batch(chosen, x), chosen, Tally()), (logp,), eps=1e-7, atol=1e-6)
+    assert torch.autograd.gradcheck(lambda x: Objective(chosen).loss(batch(chosen, x), Tally()), (logp,), eps=1e-7, atol=1e-6)
 
 
 def test_a_split_into_any_rows_sums_to_the_whole() -> None:
     chosen = preset_named("grpo", {"kl_coef": 0.1})
     logp = torch.tensor(LOGP, dtype=D, requires_grad=True)
     whole = batch(chosen, logp)
-    (expected,) = torch.autograd.grad(objective(whole, chosen, Tally()), logp)
-    pieces = [slice(0, 7), slice(7, 15), slice(15, 26)]
-    cut = lambda part: TokenBatch(*(getattr(whole, f)[part] for f in TokenBatch.__dataclass_fields__))  # noqa: E731
-    (got,) = torch.autograd.grad(sum(objective(cut(p), chosen, Tally()) for p in pieces), logp)
+    (expected,) = torch.autograd.grad(Objective(chosen).loss(whole, Tally()), logp)
+    pieces = [(slice(0, 7), slice(0, 1)), (slice(7, 15), slice(1, 3)), (slice(15, 26), slice(3, 6))]
+    names = ("logp", "old_logp", "behavior_logp", "advantage", "weight", "lengths", "entropy", "ref_logp")
+    cut = lambda tokens, rows: TokenBatch(*(getattr(whole, f)[rows if f == "lengths" else tokens] for f in names))  # noqa: E731
+    (got,) = torch.autograd.grad(sum(Objective(chosen).loss(cut(*p), Tally()) for p in pieces), logp)
     torch.testing.assert_close(got, expected, atol=1e-15, rtol=0)
 
 
@@ -78,18 +85,18 @@ def test_a_split_into_any_rows_sums_to_the_whole() -> None:
     [(1, 1.5, 0, -1.28), (1, 0.5, 0, -0.5), (-1, 0.5, 0, 0.8), (-1, 5, 0, 5), (-1, 5, 3, 3), (1, 5, 3, -1.28)],
 )
 def test_clip_cases(advantage: float, rho: float, dual: float, expected: float) -> None:
-    got = clip_surrogate(torch.tensor([rho], dtype=D), torch.tensor([advantage], dtype=D), 0.2, 0.28, dual)
+    got = clip_surrogate(torch.tensor([rho], dtype=D), torch.tensor([advantage], dtype=D), Bounds(0.8, 1.28, dual))
     assert got.item() == pytest.approx(expected, abs=1e-12)
 
 
 def test_ratio_one_is_reinforce_for_every_preset() -> None:
     """At old = current, the gradient of each token is -advantage x weight, whatever the clip."""
-    for name in ("grpo", "dapo", "dr_grpo"):
-        chosen = preset_named(name, {"const_length": 16})
+    for name in PRESETS:
+        chosen = preset_named(name)
         logp = torch.tensor(OLD, dtype=D, requires_grad=True)
         tokens = batch(chosen, logp)
         tally = Tally()
-        (grad,) = torch.autograd.grad(objective(tokens, chosen, tally), logp)
+        (grad,) = torch.autograd.grad(Objective(chosen).loss(tokens, tally), logp)
         torch.testing.assert_close(grad, -tokens.advantage * tokens.weight, atol=1e-15, rtol=0)
         assert tally.mean("clipped") == 0 and tally.mean("ratio") == 1 and tally.maxima["mismatch"] == 0
 
@@ -97,32 +104,33 @@ def test_ratio_one_is_reinforce_for_every_preset() -> None:
 def test_clip_share_counts_exactly_the_tokens_without_gradient() -> None:
     ratio = torch.tensor([1.5, 1.5, 0.5, 0.5, 1.0], dtype=D, requires_grad=True)
     advantage = torch.tensor([1.0, -1, 1, -1, 1], dtype=D)
-    (grad,) = torch.autograd.grad(clip_surrogate(ratio, advantage, 0.2, 0.2).sum(), ratio)
-    assert (grad == 0).tolist() == clip_share(ratio, advantage, 0.2, 0.2).tolist() == [True, False, False, True, False]
+    (grad,) = torch.autograd.grad(clip_surrogate(ratio, advantage, Bounds(0.8, 1.2, 0.0)).sum(), ratio)
+    assert (grad == 0).tolist() == clipped(ratio, advantage, Bounds(0.8, 1.2, 0.0)).tolist() == [True, False, False, True, False]
 
 
 def test_aggregation_table() -> None:
     """Rows [1, 1] and [2, 2, 2, 2]."""
     lengths, sums = np.array([2.0, 4.0]), np.array([2.0, 8.0])
-    expected = {"token_mean": 1.66667, "seq_mean_token_mean": 1.5, "seq_mean_token_sum": 5.0, "sum_over_const": 0.625}
+    expected = {"token_mean": 1.66667, "seq_mean_token_mean": 1.5, "seq_mean_token_sum": 5.0, "sum_over_const": 0.625, "only_token_mean": 3.0}
     for name, value in expected.items():
-        assert (AGGREGATIONS[name](lengths, 8.0) * sums).sum() == pytest.approx(value, abs=1e-5)
+        assert (AGGREGATIONS[name].make(lengths, 8) * sums).sum() == pytest.approx(value, abs=1e-5)
     assert set(expected) == set(AGGREGATIONS)
 
 
 @pytest.mark.parametrize("name", sorted(AGGREGATIONS))
 @pytest.mark.parametrize("denominator", ["batch", "stream"])
 def test_a_stream_of_coefficient_zero_and_empty_rows_change_nothing(name: str, denominator: str) -> None:
-    alone = row_weights(name, [3, 5], ["main", "main"], [1.0, 0.5], 8, denominator)
-    joined = row_weights(name, [3, 5, 7, 0], ["main", "main", "extra", "main"], [1.0, 0.5, 0.0, 1.0], 8, denominator)
+    aggregate = AGGREGATIONS[name].make
+    alone = row_weights(aggregate, [3, 5], ["main", "main"], [1.0, 0.5], 8, denominator)
+    joined = row_weights(aggregate, [3, 5, 7, 0], ["main", "main", "extra", "main"], [1.0, 0.5, 0.0, 1.0], 8, denominator)
     np.testing.assert_array_equal(joined[:2], alone)
     assert joined[2] == 0
 
 
 def test_denominators_pool_the_batch_or_each_stream() -> None:
     rows = ([2, 2, 2, 2], ["main", "main", "main", "extra"], [1.0] * 4, 8)
-    np.testing.assert_allclose(row_weights("token_mean", *rows, "batch"), [1 / 8] * 4)
-    np.testing.assert_allclose(row_weights("token_mean", *rows, "stream"), [1 / 6] * 3 + [1 / 2])
+    np.testing.assert_allclose(row_weights(AGGREGATIONS["token_mean"].make, *rows, "batch"), [1 / 8] * 4)
+    np.testing.assert_allclose(row_weights(AGGREGATIONS["token_mean"].make, *rows, "stream"), [1 / 6] * 3 + [1 / 2])
 
 
 def test_kl_values_and_expected_gradients() -> None:
@@ -141,21 +149,27 @@ def test_kl_values_and_expected_gradients() -> None:
     assert (pi * KL_ESTIMATORS["k1"](pi.log(), ref.log())).sum().item() == pytest.approx(0.274887, abs=1e-6)
 
 
+def flat(logp: torch.Tensor, old: torch.Tensor, behavior: torch.Tensor, advantage: torch.Tensor) -> TokenBatch:
+    """One row, every token of weight 1."""
+    ones = torch.ones(len(logp), dtype=logp.dtype)
+    return TokenBatch(logp, old, behavior, advantage, ones, torch.tensor([len(logp)]), torch.zeros_like(ones))
+
+
 def test_truncated_importance_multiplies_after_the_clip_and_is_detached() -> None:
     old = torch.tensor([3.0, 0.5], dtype=D).log().requires_grad_(True)
-    weight = truncated_importance(old, torch.zeros(2, dtype=D), 2.0)
+    weight = truncated_importance(flat(old, old, torch.zeros(2, dtype=D), old), tis_cap=2.0)
     assert weight.tolist() == pytest.approx([2, 0.5]) and not weight.requires_grad
     logp = torch.zeros(2, dtype=D, requires_grad=True)
-    tokens = TokenBatch(logp, logp.detach(), -old.detach(), torch.ones(2, dtype=D), torch.ones(2, dtype=D), torch.zeros(2, dtype=D))
-    (grad,) = torch.autograd.grad(objective(tokens, preset_named("grpo", {"tis_cap": 2.0}), Tally()), logp)
+    tokens = flat(logp, logp.detach(), -old.detach(), torch.ones(2, dtype=D))
+    (grad,) = torch.autograd.grad(Objective(preset_named("grpo", {"tis_cap": 2.0})).loss(tokens, Tally()), logp)
     assert grad.tolist() == pytest.approx([-2, -0.5])
 
 
-def test_no_log_ratio_overflows() -> None:
-    chosen = preset_named("grpo")
+@pytest.mark.parametrize("ratio", ["token", "sequence", "sequence_token"])
+def test_no_log_ratio_overflows(ratio: str) -> None:
     logp = torch.tensor([800.0, -800.0, 100.0], requires_grad=True)
-    tokens = TokenBatch(logp, torch.zeros(3), torch.zeros(3), torch.tensor([-1.0, -1.0, -1.0]), torch.ones(3), torch.zeros(3))
-    loss = objective(tokens, chosen, Tally())
+    tokens = TokenBatch(logp, torch.zeros(3), torch.zeros(3), -torch.ones(3), torch.ones(3), torch.ones(3, dtype=torch.int64), torch.zeros(3))
+    loss = Objective(preset_named("grpo", {"ratio": ratio})).loss(tokens, Tally())
     loss.backward()
     assert torch.isfinite(loss) and torch.isfinite(logp.grad).all()
     assert loss.item() == pytest.approx(3 + 0.8 + 3)  # dual clip, lower clip, dual clip
@@ -165,6 +179,5 @@ def test_no_log_ratio_overflows() -> None:
 def test_silent_behaviour_is_left_out_of_the_mismatch() -> None:
     tally = Tally()
     old = torch.tensor([-1.0, -2.0])
-    tokens = TokenBatch(old, old, torch.tensor([float("nan"), -2.25]), torch.ones(2), torch.ones(2), torch.zeros(2))
-    objective(tokens, preset_named("grpo"), tally)
-    assert tally.mean("mismatch", "mismatch_tokens") == 0.25 and tally.maxima["mismatch"] == 0.25
+    Objective(preset_named("grpo")).loss(flat(old, old, torch.tensor([float("nan"), -2.25]), torch.ones(2)), tally)
+    assert tally.mean("mismatch", "mismatch_tokens") == 0.25 and tally.max("mismatch") == 0.25

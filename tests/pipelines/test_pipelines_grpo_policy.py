@@ -146,4 +146,5 @@ def test_an_architecture_that_attends_differently_is_refused(tmp_path: Path, mon
 
 def test_tied_weights_are_one_parameter(tmp_path: Path) -> None:
     policy = Policy(folder(tmp_path))
-    assert "lm_head.weight" not in dict(policy.parameters()) and policy.head is dict(policy.parameters())["model.embed_tokens.weight"]
+    named = dict(policy.parameters())
+    assert "lm_head.weight" not in named and policy.model.get_output_embeddings().weight is named["model.embed_tokens.weight"]

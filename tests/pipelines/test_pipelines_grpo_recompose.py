@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from data.records import Group, GroupEdit, Problem, Sampling, Trajectory, Verdict
-from pipelines.grpo.recompose import apply_edits, drop_zero_variance, overlong_penalty, shape_overlong
+from pipelines.grpo.recompose import apply_edits, drop_zero_variance, overlong, overlong_penalty
 
 
 def group(name: str, rewards: list[float], lengths: list[int] | None = None, max_tokens: int = 256, **kwargs: object) -> Group:
@@ -75,6 +75,7 @@ def test_overlong_oracle(length: int, expected: float) -> None:
 
 
 def test_overlong_shapes_by_each_rollouts_own_budget() -> None:
-    (shaped,) = shape_overlong([group("a", [1, 1, 0], [80, 90, 100], max_tokens=100)], 0.2)
+    (shaped,) = overlong([group("a", [1, 1, 0], [80, 90, 100], max_tokens=100)], overlong_share=0.2)
     np.testing.assert_allclose(shaped.rewards, [1, 0.5, -1])
-    assert shape_overlong([A], 0.0) == [A]
+    (free,) = overlong([A], overlong_share=0.0)
+    assert free.rewards.tolist() == A.rewards.tolist()

@@ -10,7 +10,7 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from data.errors import SynthError
 from data.records import Group, Problem, Sampling, Trajectory, Verdict
-from pipelines.grpo import trainer as module
+from pipelines.grpo import learner as module
 from pipelines.grpo.config import GRPOConfig
 from pipelines.grpo.trainer import GRPOTrainer
 
@@ -132,11 +132,23 @@ def test_micro_batches_prefix_sharing_and_order_do_not_change_the_gradient(polic
         replace(g, rollouts=g.rollouts[::-1], verdicts=g.verdicts[::-1], rewards=g.rewards[::-1].copy()) for g in (groups[i] for i in (3, 0, 4, 2, 1))
     ]
     assert_same(gradient(policy, turned, micro_tokens=30), wanted)
-    monkeypatch.setattr(module, "micro_batches", lambda rows, budget: _micro_batches(rows, budget, False))
+    monkeypatch.setattr(module, "micro_batches", lambda rows, budget, whole=False: _micro_batches(rows, budget, False, whole))
     assert_same(gradient(policy, groups, micro_tokens=30), wanted)
 
 
 _micro_batches = module.micro_batches
+
+
+@pytest.mark.parametrize("preset", ["gspo", "cispo", "dcpo", "reinforce_pp", "entropy_20", "w_reinforce"])
+def test_no_preset_sees_how_a_step_is_cut(policy: Path, preset: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Micro-batches, order, prefix sharing: batch statistics (whitening, quantiles) are of the whole step."""
+    groups = [replace(g, estimator="group", stream="main", coef=1.0) for g in step_groups()]
+    settings: dict = {"preset": preset, "overrides": {"denominator": "stream"}}
+    wanted = gradient(policy, groups, **settings)
+    turned = [replace(g, rollouts=g.rollouts[::-1], verdicts=g.verdicts[::-1], rewards=g.rewards[::-1].copy()) for g in groups[::-1]]
+    assert_same(gradient(policy, turned, micro_tokens=17, **settings), wanted)
+    monkeypatch.setattr(module, "micro_batches", lambda rows, budget, whole=False: _micro_batches(rows, budget, False, whole))
+    assert_same(gradient(policy, groups, micro_tokens=30, **settings), wanted)
 
 
 def test_what_follows_the_last_trained_token_and_masked_log_probs_do_not_matter(policy: Path) -> None:
