@@ -22,17 +22,19 @@ from pydantic import Field
 
 from data.records import Problem
 from filters.verifiers.answer_text import alias, contains, exact_match, f1, normalize
-from filters.verifiers.base import NO_TOOLS, Tools, register_verifier
+from filters.verifiers.asking import Asking, ModelVerifier
+from filters.verifiers.base import register_verifier
 from filters.verifiers.dates import read_date, same_date
 from filters.verifiers.extraction import find_answer
 from filters.verifiers.numbers import Number, parse_number
-from filters.verifiers.spec import Judgement, Spec, TypedVerifier
+from filters.verifiers.spec import Judgement, Spec
 from filters.verifiers.units import same_unit
 
 MAX_ANSWER = 300  # characters of a short answer
-_NUMBERS = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen twenty"
-).split()
+_NUMBERS = [
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen",
+    "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty",
+]  # fmt: skip
 
 
 class AnswerSpec(Spec):
@@ -44,24 +46,20 @@ class AnswerSpec(Spec):
     """Words an answer may have beyond the reference's for "the reference stands in it" to count: a longer one lists candidates."""
 
 
-class AnswerVerifier(TypedVerifier[AnswerSpec]):
-    """Short answers; `bind` gives it a model for the band between pass and fail."""
+class AnswerVerifier(ModelVerifier[AnswerSpec]):
+    """Short answers; with a model at hand (`bind`) the band between pass and fail is asked, else it is unknown."""
 
     name = "answer"
     Spec = AnswerSpec
-
-    def __init__(self, tools: Tools = NO_TOOLS) -> None:
-        self.tools = tools
-
-    def bind(self, tools: Tools) -> AnswerVerifier:
-        return AnswerVerifier(tools)
+    asks_model = False
+    needs_reference = True
 
     def refuse(self, problem: Problem, spec: AnswerSpec) -> str:
         if not normalize(problem.reference):
             return "the problem has no reference answer" if not problem.reference.strip() else "nothing is left of the reference after normalisation"
         return ""
 
-    def judge(self, problem: Problem, spec: AnswerSpec, response: str) -> Judgement:
+    def alone(self, problem: Problem, spec: AnswerSpec, response: str) -> Judgement | None:
         answer, why = find_answer(response, "strict", _agree, numeric=False)
         if answer is None:
             return "fail", 0.0, why
@@ -69,11 +67,13 @@ class AnswerVerifier(TypedVerifier[AnswerSpec]):
             return "fail", 0.0, f"the answer is longer than {MAX_ANSWER} characters"
         verdicts = [compare(reference, answer, spec) for reference in dict.fromkeys((problem.reference, *spec.aliases))]
         best = min(verdicts, key=lambda v: ("pass", "unknown", "fail").index(v[0]))
-        if best[0] == "unknown" and self.tools.generate is not None:
-            from filters.verifiers.judge import ask_equivalence
+        return None if best[0] == "unknown" and self.tools.generate is not None else best
 
-            return ask_equivalence(self.tools.generate, problem, answer, (problem.reference, *spec.aliases))
-        return best
+    def asking(self, problem: Problem, spec: AnswerSpec, response: str) -> Asking:
+        from filters.verifiers.judge import JudgeSpec, pointwise
+
+        answer, _ = find_answer(response, "strict", _agree, numeric=False)
+        return pointwise(problem, JudgeSpec(), answer or "", (problem.reference, *spec.aliases))
 
     def oracle(self, problem: Problem) -> str:
         return f"<answer>{problem.reference}</answer>"

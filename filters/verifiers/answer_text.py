@@ -43,8 +43,11 @@ def contains(answer: str, reference: str) -> bool:
     return bool(want) and f" {want} " in f" {got} "
 
 
-_TITLES = frozenset("mr mrs ms dr prof sir dame lord lady king queen prince princess emperor empress pope president in from at on by".split())
-_SUFFIXES = frozenset("inc ltd llc co corp corporation company plc".split())
+_TITLES = frozenset((
+    "mr", "mrs", "ms", "dr", "prof", "sir", "dame", "lord", "lady", "king", "queen", "prince", "princess", "emperor", "empress", "pope",
+    "president", "in", "from", "at", "on", "by",
+))  # fmt: skip
+_SUFFIXES = frozenset(["inc", "ltd", "llc", "co", "corp", "corporation", "company", "plc"])
 _SAME = {
     "united states of america": "united states",
     "usa": "united states",
@@ -56,14 +59,10 @@ _SAME = {
     "new york new york": "new york city",
 }
 _WORDS = {"saint": "st", "mount": "mt", "fort": "ft"}
-_ORDINALS = dict(
-    zip(
-        "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth fourteenth fifteenth sixteenth seventeenth "
-        "eighteenth nineteenth twentieth".split(),
-        range(1, 21),
-        strict=True,
-    )
-)
+_ORDINALS = [
+    "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth", "eleventh", "twelfth", "thirteenth",
+    "fourteenth", "fifteenth", "sixteenth", "seventeenth", "eighteenth", "nineteenth", "twentieth",
+]  # fmt: skip
 
 
 def canonical(text: str) -> str:
@@ -98,4 +97,4 @@ def alias(one: str, other: str) -> bool:
 
 
 def _ordinal(number: int) -> str:
-    return next((word for word, value in _ORDINALS.items() if value == number), f"{number}th")
+    return _ORDINALS[number - 1] if 1 <= number <= len(_ORDINALS) else f"{number}th"

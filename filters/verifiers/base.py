@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from data.errors import UserError
 from data.records import Embed, Generate, Problem, Verdict
@@ -59,6 +59,8 @@ class Tools:
 
     generate: Generate | None = None
     embed: Embed | None = None
+    policy_id: str = "judge"  # what requests ask for
+    dialect: Literal["instruct", "compact"] = "instruct"  # how the model wants its prompts: as chat messages, or as plain text
 
 
 NO_TOOLS = Tools()

@@ -60,7 +60,7 @@ def spec_sentence(kind: type[Spec], error: ValidationError) -> str:
 class TypedVerifier(Generic[S]):
     """A verifier with typed settings; see `filters.verifiers.base` for the protocol."""
 
-    name: ClassVar[str]
+    name: str = ""
     Spec: ClassVar[type[Spec]] = Spec
 
     def judge(self, problem: Problem, spec: S, response: str) -> Judgement:
