@@ -88,11 +88,9 @@ def _walk(node: ast.expr, numbers: list[Fraction]) -> tuple[Fraction, bool]:
 
 _NUMBER = r"\$?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?|\$?\.[0-9]+"
 _SIDE = rf"[-+]?\(*(?:{_NUMBER})\)*(?:\s*[-+*/x×÷]\s*\(*-?(?:{_NUMBER})\)*)*"
-_CHAIN = re.compile(
-    rf"(?:<<|^|(?<![0-9]):|[\n;(=]|[,.] |\b(?:so|is|are|have|has|get|gets|gives|then|that|total|therefore|of which|makes|paid|spent|costs?|earns?|left) )\s*"
-    rf"(?P<chain>{_SIDE}(?:\s*=\s*{_SIDE}){{1,6}})(?![\w%^*/+(×÷]| *[-+*/x×÷^] *[\w(\\]|[.,:][0-9]| *%| [0-9]{{3}}\b| and \$?[0-9])",
-    re.I | re.M,
-)
+_BEFORE = r"\b(?:so|is|are|have|has|get|gets|gives|then|that|total|therefore|of which|makes|paid|spent|costs?|earns?|left) "
+_AFTER = r"[\w%^*/+(×÷]| *[-+*/x×÷^] *[\w(\\]|[.,:][0-9]| *%| [0-9]{3}\b| and \$?[0-9]"
+_CHAIN = re.compile(rf"(?:<<|^|(?<![0-9]):|[\n;(=]|[,.] |{_BEFORE})\s*(?P<chain>{_SIDE}(?:\s*=\s*{_SIDE}){{1,6}})(?!{_AFTER})", re.I | re.M)
 _LINE = 2_000  # characters of a line that are read
 
 

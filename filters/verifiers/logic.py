@@ -32,7 +32,7 @@ class LogicSpec(Spec):
     target: int | None = None
     use_all: bool = True
     """countdown: every number exactly once; else at most once."""
-    statements: dict[str, str] = {}
+    statements: dict[str, str] = Field(default_factory=dict)
     """knights: what each person says, a formula over persons' names ("Ann" means: Ann is a knight)."""
     formula: str = ""
     """propositional: what is to be satisfied, or the conclusion where there are premises."""
@@ -140,13 +140,13 @@ def countdown(spec: LogicSpec, answer: str) -> Judgement:
 
 def _assignments(spec: LogicSpec) -> list[dict[str, bool]]:
     """Who can be what: each speaker is a knight exactly if the statement is true."""
-    atoms = spec.atoms()
-    said = {name.casefold(): _formula(text) for name, text in spec.statements.items()}
-    fits = []
-    for model in models(atoms):
-        if all(not isinstance(f, str) and model[name] == truth(f, model) for name, f in said.items()):
-            fits.append(model)
-    return fits
+    return _fitting(tuple(spec.statements.items()), spec.atoms())
+
+
+@lru_cache(maxsize=1_024)
+def _fitting(statements: tuple[tuple[str, str], ...], atoms: tuple[str, ...]) -> list[dict[str, bool]]:
+    said = {name.casefold(): _formula(text) for name, text in statements}
+    return [m for m in models(atoms) if all(not isinstance(f, str) and m[name] == truth(f, m) for name, f in said.items())]
 
 
 def _people(answer: str, spec: LogicSpec) -> Mapping[str, bool] | str:
@@ -174,10 +174,15 @@ def knights(spec: LogicSpec, answer: str) -> Judgement:
 
 
 def _right_word(spec: LogicSpec) -> str:
-    atoms, goal = spec.atoms(), _formula(spec.formula)
-    premises = [_formula(p) for p in spec.premises]
-    fits = [m for m in models(atoms) if _holds(premises, m)]
-    if spec.premises:
+    return _decided(spec.formula, spec.premises, spec.atoms())
+
+
+@lru_cache(maxsize=1_024)
+def _decided(formula: str, premises: tuple[str, ...], atoms: tuple[str, ...]) -> str:
+    goal = _formula(formula)
+    given = [_formula(p) for p in premises]
+    fits = [m for m in models(atoms) if _holds(given, m)]
+    if premises:
         return "yes" if all(_holds([goal], m) for m in fits) else "no"
     true = next((m for m in fits if _holds([goal], m)), None)
     return "unsatisfiable" if true is None else ", ".join(f"{a} = {str(v).lower()}" for a, v in true.items())

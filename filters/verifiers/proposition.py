@@ -25,7 +25,7 @@ class Formula:
 
 
 _SIGNS = (
-    (r"<->|<=>|↔|⇔|≡|\\(?:left)?rightarrow(?<=leftrightarrow)|\bif and only if\b|\biff\b", "iff"),
+    (r"<->|<=>|↔|⇔|≡|\\(?:leftrightarrow|iff)\b|\bif and only if\b|\biff\b", "iff"),
     (r"->|=>|→|⇒|⊃|\\(?:to|rightarrow|implies)\b|\bimplies\b", "implies"),
     (r"⊕|\bxor\b", "xor"),
     (r"\|\|?|∨|\\(?:lor|vee)\b|\bor\b", "or"),
