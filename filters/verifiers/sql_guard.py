@@ -18,7 +18,13 @@ BUILDING = READING | {
     sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE, sqlite3.SQLITE_CREATE_TABLE, sqlite3.SQLITE_CREATE_INDEX,
     sqlite3.SQLITE_CREATE_VIEW, sqlite3.SQLITE_TRANSACTION, sqlite3.SQLITE_REINDEX,
 }  # fmt: skip
-FUNCTIONS = frozenset(["abs", "avg", "count", "sum", "total", "min", "max", "group_concat", "string_agg", "length", "lower", "upper", "substr", "substring", "trim", "ltrim", "rtrim", "replace", "round", "coalesce", "ifnull", "iif", "nullif", "instr", "like", "glob", "typeof", "date", "time", "datetime", "julianday", "strftime", "unixepoch", "timediff", "sign", "ceil", "ceiling", "floor", "trunc", "power", "pow", "sqrt", "mod", "exp", "ln", "log", "log10", "log2", "pi", "row_number", "rank", "dense_rank", "ntile", "lag", "lead", "first_value", "last_value", "nth_value", "percent_rank", "cume_dist", "unicode", "char", "hex", "quote", "concat", "concat_ws", "likely", "unlikely", "likelihood"])
+FUNCTIONS = frozenset((
+    "abs", "avg", "count", "sum", "total", "min", "max", "group_concat", "string_agg", "length", "lower", "upper", "substr", "substring",
+    "trim", "ltrim", "rtrim", "replace", "round", "coalesce", "ifnull", "iif", "nullif", "instr", "like", "glob", "typeof", "date", "time",
+    "datetime", "julianday", "strftime", "unixepoch", "timediff", "sign", "ceil", "ceiling", "floor", "trunc", "power", "pow", "sqrt", "mod",
+    "exp", "ln", "log", "log10", "log2", "pi", "row_number", "rank", "dense_rank", "ntile", "lag", "lead", "first_value", "last_value",
+    "nth_value", "percent_rank", "cume_dist", "unicode", "char", "hex", "quote", "concat", "concat_ws", "likely", "unlikely", "likelihood",
+))  # fmt: skip
 
 
 def guard(connection: sqlite3.Connection, allowed: frozenset[int], steps: int) -> None:
@@ -74,10 +80,13 @@ def _glob(pattern: object, text: object) -> int | None:
     """GLOB: *, ? and [abc], [^abc], [a-z]; case counts."""
     if pattern is None or text is None:
         return None
-    said, tokens, i = str(pattern), [], 0
+    said, i = str(pattern), 0
+    tokens: list[Token] = []
     while i < len(said):
         c = said[i]
         end = said.find("]", i + 2 + said.startswith("[^", i)) if c == "[" else -1
+        if c == "[" and end < 0:
+            return 0  # a class that is not closed matches nothing
         if end > 0:
             inside = said[i + 1 : end]
             tokens.append(("not", _members(inside[1:])) if inside.startswith("^") else ("one", _members(inside)))
