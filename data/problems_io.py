@@ -92,13 +92,15 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
-def problem_from_row(row: Mapping[str, Any], where: str, *, split: str = "train") -> Problem:
-    """One problem; `where` (file and line) goes into the error."""
+def problem_from_row(row: Mapping[str, Any], where: str, *, split: str = "train", needs_answer: bool = True) -> Problem:
+    """One problem; `where` (file and line) goes into the error. needs_answer: false where its verifier can do without a reference."""
     prompt_field, prompt = _first_field(row, PROMPT_FIELDS, where)
     if not isinstance(prompt, str) or not prompt.strip():
         raise UserError(f"{where}: field {prompt_field!r} must be a text that is not empty, got {_show(prompt)}")
-    answer_field, answer = _first_field(row, ANSWER_FIELDS, where)
-    reference = reference_text(answer, f"{where}: field {answer_field!r}")
+    answer_field, reference = "answer", ""
+    if needs_answer or any(row.get(name) is not None for name in ANSWER_FIELDS):
+        answer_field, answer = _first_field(row, ANSWER_FIELDS, where)
+        reference = reference_text(answer, f"{where}: field {answer_field!r}")
     meta: dict[str, Any] = {}
     if "####" in reference:
         solution, _, reference = reference.rpartition("####")

@@ -3,8 +3,10 @@
 Adding a verifier is one file, which ends in `register_verifier(name, make)`, and one line in `SHIPPED`. A verifier's module is imported
 when its name is first asked for and not before, so this module stays light.
 What a verifier may offer beyond the protocol, each looked for by name:
-`Spec` (a `filters.verifiers.spec.Spec`: its settings, typed), `verify_batch(pairs)` (faster than one by one), `bind(tools)` (for judges:
-the same verifier with a model to ask), `oracle(problem)` (a response that must pass, for the audits) and `deadline_s`.
+`Spec` (a `filters.verifiers.spec.Spec`: its settings, typed); `verify_batch(pairs)` (faster than one by one); `bind(tools)` (the same
+verifier with a model to ask) and `asks_model` (it can tell nothing without); `needs_reference`; `deadline_s` (seconds that a row of
+`synth verify` may take); and for the audits `oracle(problem)` (a response that must pass), `outright` (answers are checked themselves, so
+another problem's may be right) and `form_only` (words without sense may pass).
 """
 
 from __future__ import annotations

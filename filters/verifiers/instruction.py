@@ -92,6 +92,7 @@ class InstructionVerifier(TypedVerifier[InstructionSpec]):
     name = "instruction"
     Spec = InstructionSpec
     needs_reference = False
+    form_only = True
 
     def judge(self, problem: Problem, spec: InstructionSpec, response: str) -> Judgement:
         if len(response) > MAX_RESPONSE:

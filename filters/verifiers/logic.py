@@ -81,6 +81,7 @@ class LogicVerifier(TypedVerifier[LogicSpec]):
     name = "logic"
     Spec = LogicSpec
     needs_reference = False
+    outright = True
 
     def refuse(self, problem: Problem, spec: LogicSpec) -> str:
         if spec.kind == "knights":

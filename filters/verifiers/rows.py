@@ -54,7 +54,10 @@ def read_row(line: bytes, name: str, where: str) -> Row | None:
         raise UserError(f"{where}: field 'reference' is missing; write {LIKE}")
     if wrong := check_spec(name, spec):
         raise UserError(f"{where}: {wrong}")
-    return given, Problem(prompt, reference, name, spec), response
+    problem = Problem(prompt, reference, name, spec)
+    if name == "code" and (wrong := get_verifier(name).check_problem(problem)):
+        raise UserError(f"{where}: {wrong}")
+    return given, problem, response
 
 
 def _text(row: dict[str, Any], name: str, where: str, default: str | None = None) -> str:

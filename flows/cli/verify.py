@@ -52,7 +52,7 @@ def main(args: argparse.Namespace) -> int:
     from flows.cli.verdict_file import VerdictFile
 
     verifier = get_verifier(args.verifier)
-    workers = _workers(args.workers)
+    workers = worker_count(args.workers)
     if args.deadline is not None and not args.deadline > 0:
         raise UserError(f"--deadline {args.deadline:g}: give a number of seconds above 0")
     if getattr(verifier, "asks_model", False) and not args.judge:
@@ -72,7 +72,8 @@ def main(args: argparse.Namespace) -> int:
         return 130
 
 
-def _workers(asked: int | None) -> int:
+def worker_count(asked: int | None) -> int:
+    """Processes to start: as many as asked for, or one per core."""
     import os
 
     from data.errors import UserError
