@@ -69,7 +69,7 @@ def canonical(text: str) -> str:
     """`normalize` beyond the official one: diacritics folded, "&" is "and", dots of initials off, "1st" is "first", hyphens are blanks,
     well-known country names are one. Two texts with one canonical form mean the same."""
     text = unicodedata.normalize("NFKD", text)
-    text = "".join(c for c in text if not unicodedata.combining(c)).translate(str.maketrans("’‘“”–—−", "''\"\"---"))
+    text = "".join(c for c in text if not unicodedata.combining(c)).translate(str.maketrans("’‘“”–—−ıİ", "''\"\"---iI"))
     text = re.sub(r"\b([A-Za-z])\.\s*(?=[A-Za-z]\b)", r"\1", text)  # "U.S." and "J. K." in one piece
     text = re.sub(r"[-/]", " ", text.lower().replace("&", " and "))
     words = [_WORDS.get(w, w) for w in normalize(text).split()]
@@ -79,9 +79,11 @@ def canonical(text: str) -> str:
 
 
 def shorter(text: str) -> set[str]:
-    """Canonical forms of `text` without what one may leave out: a bracket that explains, a title or preposition in front, a company form."""
+    """Canonical forms of `text` without what one may leave out: a bracket that explains, "It is" in front, a title or preposition in front,
+    a company form."""
     bare = re.sub(r"\s*[\(\[][^()\[\]]{0,80}[\)\]]\s*\Z", "", text)
-    forms = {canonical(text), canonical(bare)} - {""}
+    said = re.sub(r"\A\s*(?:it|that|this|he|she|they)\s+(?:is|was|are|were)\s+(?!not\b|n't)", "", bare, flags=re.I)
+    forms = {canonical(text), canonical(bare), canonical(said)} - {""}
     for form in list(forms):
         words = form.split()
         front = words[1:] if len(words) > 1 and words[0] in _TITLES else words
