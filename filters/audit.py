@@ -167,9 +167,8 @@ class _Watch:
         found = []
         with canary_file() as canary:
             texts = payloads(canary)
-            self.ask(problem, texts[0])  # what a verifier imports on first use runs code of its own
             for text in texts:
-                with executions() as heard:
+                with executions(canary) as heard:
                     self.ask(problem, text)
                 if heard or canary.exists():
                     found.append(text)

@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import get_ident
 from typing import Any
 
-_listening: dict[int, list[str]] = {}
+_listening: dict[int, tuple[str, list[str]]] = {}
 _installed = False
 
 
@@ -51,13 +51,14 @@ def canary_file() -> Iterator[Path]:
 
 
 @contextmanager
-def executions() -> Iterator[list[str]]:
-    """What this thread executes of source text made at run time (`eval`, `exec`), by the interpreter's audit events (PEP 578)."""
+def executions(canary: Path) -> Iterator[list[str]]:
+    """Code that this thread runs from source text made at run time (`eval`, `exec`) and that names `canary`, by audit events (PEP 578)."""
     global _installed
     if not _installed:
         sys.addaudithook(_hear)
         _installed = True
-    heard = _listening[get_ident()] = []
+    heard: list[str] = []
+    _listening[get_ident()] = (str(canary), heard)
     try:
         yield heard
     finally:
@@ -65,7 +66,10 @@ def executions() -> Iterator[list[str]]:
 
 
 def _hear(event: str, args: tuple[Any, ...]) -> None:
-    if event == "exec" and _listening and (heard := _listening.get(get_ident())) is not None:
-        name = getattr(args[0], "co_filename", "")
-        if name.startswith("<") and not name.startswith("<frozen"):
-            heard.append(f"code of {name}")
+    if event == "exec" and _listening and (listener := _listening.get(get_ident())) is not None and _names(args[0], listener[0]):
+        listener[1].append(f"code of {args[0].co_filename}")
+
+
+def _names(code: Any, word: str) -> bool:
+    constants = getattr(code, "co_consts", ())
+    return any(word in c if isinstance(c, str) else hasattr(c, "co_consts") and _names(c, word) for c in constants)

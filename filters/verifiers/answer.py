@@ -26,6 +26,7 @@ from filters.verifiers.asking import Asking, ModelVerifier
 from filters.verifiers.base import register_verifier
 from filters.verifiers.dates import read_date, same_date
 from filters.verifiers.extraction import find_answer
+from filters.verifiers.judge import JudgeSpec, pointwise
 from filters.verifiers.numbers import Number, parse_number
 from filters.verifiers.spec import Judgement, Spec
 from filters.verifiers.units import same_unit
@@ -70,8 +71,6 @@ class AnswerVerifier(ModelVerifier[AnswerSpec]):
         return None if best[0] == "unknown" and self.tools.generate is not None else best
 
     def asking(self, problem: Problem, spec: AnswerSpec, response: str) -> Asking:
-        from filters.verifiers.judge import JudgeSpec, pointwise
-
         answer, _ = find_answer(response, "strict", _agree, numeric=False)
         return pointwise(problem, JudgeSpec(), answer or "", (problem.reference, *spec.aliases))
 

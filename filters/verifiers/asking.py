@@ -37,12 +37,13 @@ MASTER_KEYS: tuple[str, ...] = (
 
 @dataclass(frozen=True)
 class Question:
-    """One prompt for a judge; `turns` are its earlier answers, each followed by the template `wait`."""
+    """One prompt for a judge; `turns` are its earlier answers, each followed by the template `wait`; `draw` tells equal ones apart."""
 
     template: str
     variables: Mapping[str, Any]
     fence: str
     turns: tuple[str, ...] = ()
+    draw: int = 0
 
 
 def question(template: str, **variables: Any) -> Question:
@@ -106,18 +107,18 @@ def drive(tools: Tools, askings: Sequence[Asking]) -> list[Judgement]:
 def _requests(tools: Tools, renderer: Renderer, one: Question, wish: Wish) -> list[Request]:
     first = renderer.render(one.template, fence=one.fence, **one.variables)
     wait = renderer.render("wait", fence=one.fence)
-    return [_request(tools, first, wait, one.turns, wish.sampling, index, wish.attempt) for index in range(wish.samples)]
+    return [_request(tools, first, wait, one, wish, index) for index in range(wish.samples)]
 
 
-def _request(tools: Tools, first: str, wait: str, turns: tuple[str, ...], sampling: Sampling, index: int, attempt: int) -> Request:
-    seed = keyed_seed(0, "judge", content_hash(first, list(turns)), index, attempt)
+def _request(tools: Tools, first: str, wait: str, one: Question, wish: Wish, index: int) -> Request:
+    seed = keyed_seed(0, "judge", content_hash(first, list(one.turns)), one.draw, index, wish.attempt)
     if tools.dialect == "compact":
-        prompt = first + "".join(f"{turn}\n{wait}\n" for turn in turns)
-        return Request(tools.policy_id, sampling, seed, index, prompt=prompt, purpose="judge")
+        prompt = first + "".join(f"{turn}\n{wait}\n" for turn in one.turns)
+        return Request(tools.policy_id, wish.sampling, seed, index, prompt=prompt, purpose="judge")
     messages: list[dict[str, str]] = [{"role": "user", "content": first}]
-    for turn in turns:
+    for turn in one.turns:
         messages += [{"role": "assistant", "content": turn}, {"role": "user", "content": wait}]
-    return Request(tools.policy_id, sampling, seed, index, messages=tuple(messages), purpose="judge")
+    return Request(tools.policy_id, wish.sampling, seed, index, messages=tuple(messages), purpose="judge")
 
 
 @cache
@@ -143,15 +144,16 @@ def read_json(text: str | None, fence: str = "") -> dict[str, Any] | None:
         return None
     said = text.rpartition("</think>")[2][-SHOWN:]
     decoder = json.JSONDecoder()
-    starts = [m.start() for m in re.finditer(r"\{", said)][-50:]
-    for start in reversed(starts):
+    found, at = None, said.find("{")
+    while at >= 0:
         try:
-            value, _ = decoder.raw_decode(said, start)
+            value, end = decoder.raw_decode(said, at)
         except (ValueError, RecursionError):
-            continue
-        if isinstance(value, dict) and (not fence or value.get("fence") == fence):
-            return value
-    return None
+            end = at + 1
+        else:
+            found = value if isinstance(value, dict) and (not fence or value.get("fence") == fence) else found
+        at = said.find("{", end)
+    return found
 
 
 def says_nothing(response: str) -> bool:

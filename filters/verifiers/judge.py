@@ -95,7 +95,10 @@ def pairwise(problem: Problem, spec: JudgeSpec, response: str) -> Asking:
 def budgeted(questions: Sequence[Question], spec: JudgeSpec, allowed: Sequence[str]) -> Generator[Wish, Answers, list[list[str | None]]]:
     """Votes [questions, votes] after `waits` second thoughts; a sample whose answer is lost on the way is no vote."""
     said = yield Wish(tuple(questions), spec.sampling(), spec.votes)
-    told = [[replace(q, turns=(text,)) if text is not None else None for text in texts] for q, texts in zip(questions, said, strict=True)]
+    told = [
+        [replace(q, turns=(text,), draw=vote) if text is not None else None for vote, text in enumerate(texts)]
+        for q, texts in zip(questions, said, strict=True)
+    ]
     for _ in range(spec.waits):
         again = tuple(q for row in told for q in row if q is not None)
         if not again:

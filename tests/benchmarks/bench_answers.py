@@ -22,8 +22,8 @@ from filters.verifiers.dates import read_date
 from filters.verifiers.votes import wilson
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
-_MONTHS = "January February March April May June July August September October November December".split()
-_SMALL = "zero one two three four five six seven eight nine ten eleven twelve".split()
+_MONTHS = ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"]
+_SMALL = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
 
 Pair = tuple[str, str, bool, str]
 """reference, answer, whether it is right, how it was made"""

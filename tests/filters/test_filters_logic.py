@@ -18,8 +18,15 @@ OPS = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.tr
 trees = st.recursive(
     st.integers(0, 99).map(lambda n: (str(n), Fraction(n), (n,))),
     lambda inner: st.tuples(inner, st.sampled_from("+-*/"), inner).map(
-        lambda t: (f"({t[0][0]} {t[1]} {t[2][0]})", t[0][1] and t[2][1] and OPS[t[1]](t[0][1], t[2][1]) if t[1] == "/" else OPS[t[1]](t[0][1], t[2][1]), (*t[0][2], *t[2][2]))  # noqa: E501
-        if t[1] != "/" or t[2][1] else t[0]
+        lambda t: (
+            (
+                f"({t[0][0]} {t[1]} {t[2][0]})",
+                t[0][1] and t[2][1] and OPS[t[1]](t[0][1], t[2][1]) if t[1] == "/" else OPS[t[1]](t[0][1], t[2][1]),
+                (*t[0][2], *t[2][2]),
+            )
+            if t[1] != "/" or t[2][1]
+            else t[0]
+        )
     ),
     max_leaves=8,
 )
@@ -35,7 +42,7 @@ def test_arithmetic_is_exact(tree) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "2**8", "2^8", "9//2", "5%3", "abs(1)", "__import__('os')", "1,2", "1 if 1 else 2", "(1", "1)", "1/0", "1/(2-2)", "(" * 200 + "1" + ")" * 200,
+    ["", "2**8", "2^8", "9//2", "5%3", "abs(1)", "__import__('os')", "1,2", "1 if 1 else 2", "(1", "1)", "1/0", "1/(2-2)", "(" * 200 + "1" + ")" * 200,  # noqa: E501
      "-" * 300 + "1", "1" * 30, "9" * 500, "1e5", "0x10", "1_000", "True", "[1][0]", "010", "1\x00", "1+\u0665"],
 )  # fmt: skip
 def test_what_is_no_plain_arithmetic_has_no_value(text: str) -> None:
@@ -66,7 +73,10 @@ def test_solutions_found_by_search_pass(numbers: list[int], target: int, use_all
 
 formulas = st.recursive(
     st.sampled_from("pqr"),
-    lambda inner: st.tuples(inner, st.sampled_from(["and", "or", "->", "<->", "xor"]), inner).map(lambda t: f"({t[0]} {t[1]} {t[2]})") | inner.map(lambda f: f"not {f}"),  # noqa: E501
+    lambda inner: (
+        st.tuples(inner, st.sampled_from(["and", "or", "->", "<->", "xor"]), inner).map(lambda t: f"({t[0]} {t[1]} {t[2]})")
+        | inner.map(lambda f: f"not {f}")
+    ),
     max_leaves=10,
 )
 TABLE = {
@@ -110,7 +120,12 @@ def test_knights_and_knaves() -> None:
     spec = {"kind": "knights", "statements": {"Ann": "not Bob", "Bob": "Ann <-> Bob"}}
     verifier = get_verifier("logic")
     problem = Problem("q", "", "logic", spec)
-    for right in ("Ann is a knight and Bob is a knave", "Bob: knave, Ann: knight", "(Ann, knight), (Bob, knave)", "Ann is a knight, Bob is not a knight"):
+    for right in (
+        "Ann is a knight and Bob is a knave",
+        "Bob: knave, Ann: knight",
+        "(Ann, knight), (Bob, knave)",
+        "Ann is a knight, Bob is not a knight",
+    ):
         assert verifier.verify(problem, f"<answer>{right}</answer>").outcome == "pass", right
     for wrong in ("Ann is a knave and Bob is a knight", "Ann is a knight", "Ann is a knight, Ann is a knave, Bob is a knave", "both", ""):
         assert verifier.verify(problem, f"<answer>{wrong}</answer>").outcome == "fail", wrong
@@ -122,7 +137,9 @@ def test_satisfaction_and_entailment() -> None:
     verifier = get_verifier("logic")
 
     def said(answer: str, formula: str, *premises: str) -> str:
-        return verifier.verify(Problem("q", "", "logic", {"kind": "propositional", "formula": formula, "premises": premises}), f"\\boxed{{{answer}}}").outcome
+        return verifier.verify(
+            Problem("q", "", "logic", {"kind": "propositional", "formula": formula, "premises": premises}), f"\\boxed{{{answer}}}"
+        ).outcome
 
     assert said("p = false, q = true", "(p or q) and not p") == "pass"
     assert said("p = true, q = true", "(p or q) and not p") == said("q = true", "(p or q) and not p") == said("unsat", "p or q") == "fail"

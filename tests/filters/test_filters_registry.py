@@ -85,7 +85,7 @@ print("filters.verifiers.choice" in sys.modules, "filters.verifiers.sql" in sys.
 )
 def test_wrong_settings_are_one_clear_sentence(name: str, spec: dict, said: str) -> None:
     got = check_spec(name, spec)
-    assert (got == "") == (said == "") and got.startswith(said) or said in got
+    assert ((got == "") == (said == "") and got.startswith(said)) or said in got
     if said:
         verdict = get_verifier(name).verify(Problem("q", "A", name, spec), "A")
         assert (verdict.outcome, verdict.reward) == ("unknown", 0.0) and verdict.reason == got
@@ -106,6 +106,6 @@ def test_a_batch_goes_out_as_one_and_only_what_breaks_it_is_unknown() -> None:
 def test_tools_are_handed_to_those_that_can_use_them() -> None:
     register_verifier("batching", Batching)
     pairs = [(Problem("q", "1", "batching"), "a"), (Problem("q", "7"), "#### 7")]
-    assert [v.reason for v in verify_all(pairs)][0] == "alone"
+    assert next(v.reason for v in verify_all(pairs)) == "alone"
     told = verify_all(pairs, scripted(lambda prompt, index: "x"))
     assert told[0].reason == "with tools" and told[1].outcome == "pass"
