@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -57,6 +57,8 @@ def main(args: argparse.Namespace) -> int:
         raise UserError(f"--deadline {args.deadline:g}: give a number of seconds above 0")
     if getattr(verifier, "asks_model", False) and not args.judge:
         raise UserError(f"verifier {args.verifier!r} asks a model: give --judge local --model FOLDER")
+    if args.judge and not hasattr(verifier, "bind"):
+        raise UserError(f"--judge {args.judge}: verifier {args.verifier!r} asks no model; leave --judge out")
     output = VerdictFile.open(args.output, args.input, args.verifier, resume=args.resume, overwrite=args.overwrite, skip_bad=args.skip_bad)
 
     def stop(signum: int, frame: FrameType | None) -> None:
@@ -160,15 +162,21 @@ def _ask_model(args: argparse.Namespace, items: Iterator[bytes]) -> Iterator[byt
     """Judges ask one model, which batches for itself: no worker processes, 64 rows at a time."""
     from itertools import islice
 
+    from data.errors import UserError
     from filters.verifiers.base import Tools
     from filters.verifiers.rows import verify_work
     from generators.engines.registry import open_engine
     from pipelines.policies import policy_folder
 
-    options = {} if ":" in args.judge else {"path": policy_folder(args.model), "policy_id": args.model}
+    options = {} if ":" in args.judge else {"path": policy_folder(args.model), "policy_id": "judge"}
     engine = open_engine(args.judge, **options)
     try:
-        work = verify_work(args.verifier, str(args.input), Tools(generate=engine.generate))
+        engine.render_chat([{"role": "user", "content": "?"}])
+        dialect: Literal["instruct", "compact"] = "instruct"
+    except UserError:
+        dialect = "compact"  # the model has no chat template
+    try:
+        work = verify_work(args.verifier, str(args.input), Tools(generate=engine.generate, policy_id="judge", dialect=dialect))
         while chunk := list(islice(items, 64)):
             yield from work(chunk)
     finally:

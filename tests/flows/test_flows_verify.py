@@ -84,6 +84,9 @@ def test_wrong_arguments_cost_a_sentence(tmp_path):
         ({"--output": tmp_path / "out.jsonl"}, "is there already; --resume goes on with it, --overwrite begins anew"),
         ({"--output": tmp_path / "no" / "x.jsonl"}, "no such folder"),
         ({"--output": rows}, "is the input"),
+        ({"--verifier": "judge"}, "verifier 'judge' asks a model: give --judge local --model FOLDER"),
+        ({"--judge": "local"}, "verifier 'math' asks no model"),
+        ({"--deadline": 0}, "--deadline 0: give a number of seconds above 0"),
         ({"--workers": 0}, "--workers 0: give a number from 1"),
     ]:
         options = {"--verifier": "math", "--input": rows, "--output": tmp_path / "new.jsonl", **changes}
@@ -132,3 +135,32 @@ def test_interrupted_says_how_to_go_on(tmp_path):
     _, said = run.communicate(timeout=60)
     assert run.returncode == 130
     assert "--resume" in said and "Traceback" not in said
+
+
+def test_settings_of_a_verifier_are_checked_row_by_row(tmp_path):
+    good = {"id": 1, "reference": "B", "response": "(B)", "spec": {"options": ["red", "blue"]}}
+    rows = write(tmp_path / "in.jsonl", [good, {**good, "id": 2, "spec": {"options": ["red"]}}])
+    done = synth("verify", "--verifier", "choice", "--input", rows, "--output", tmp_path / "out.jsonl")
+    assert done.returncode == 2 and "line 2: spec.options: give at least two options" in done.stderr
+    done = synth("verify", "--verifier", "choice", "--input", rows, "--output", tmp_path / "out.jsonl", "--skip-bad")
+    assert done.returncode == 0 and [o["verdict"] for o in read(tmp_path / "out.jsonl")] == ["pass"]
+
+
+def test_a_weak_judge_is_asked_and_passes_nobody(tmp_path):
+    spec = {"max_tokens": 16, "votes": 1}
+    rows = write(tmp_path / "in.jsonl", [{"id": i, "reference": "42", "response": f"It is {i}.", "spec": spec} for i in (41, 42)])
+    done = synth("verify", "--verifier", "judge", "--input", rows, "--output", tmp_path / "out.jsonl", "--judge", "local")
+    assert done.returncode == 0, done.stderr
+    assert [o["verdict"] for o in read(tmp_path / "out.jsonl")] == ["unknown", "unknown"]
+
+
+def test_a_row_that_takes_too_long_is_unknown_and_the_others_are_judged(tmp_path):
+    endless = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT max(x) FROM c"
+    spec = {"tables": "CREATE TABLE t(x INTEGER)", "databases": ["INSERT INTO t VALUES (1)"], "steps": 10**12}
+    row = {"reference": "SELECT x FROM t", "spec": spec}
+    rows = write(tmp_path / "in.jsonl", [{"id": i, "response": endless if i == 3 else "SELECT x FROM t", **row} for i in range(8)])
+    done = synth("verify", "--verifier", "sql", "--input", rows, "--output", tmp_path / "out.jsonl", "--workers", 1, "--deadline", 1)
+    assert done.returncode == 0, done.stderr
+    out = read(tmp_path / "out.jsonl")
+    assert [o["verdict"] for o in out] == ["pass"] * 3 + ["unknown"] + ["pass"] * 4
+    assert out[3]["reason"] == "judging took more than 1 s" and "killed and replaced" in done.stdout
