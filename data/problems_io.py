@@ -72,7 +72,7 @@ def parse_line(line: bytes, where: str, like: str = '{"prompt": "…", "answer":
     if not text:
         return None
     try:
-        row = json.loads(text, parse_constant=_no_constant)
+        row = _decode(text)
         if "\\u" in text:  # an escape may name half a pair, which no table can store
             json.dumps(row, ensure_ascii=False).encode()
             if "\\u0000" in text:
@@ -90,6 +90,9 @@ def parse_line(line: bytes, where: str, like: str = '{"prompt": "…", "answer":
 
 def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
+
+
+_decode = json.JSONDecoder(parse_constant=_no_constant).decode
 
 
 def problem_from_row(row: Mapping[str, Any], where: str, *, split: str = "train", needs_answer: bool = True) -> Problem:

@@ -110,8 +110,13 @@ class InstructionVerifier(TypedVerifier[InstructionSpec]):
 
 def followed(instruction: Instruction, response: str, *, loose: bool) -> bool | None:
     """Whether the response follows one instruction; None where it cannot be told."""
-    told = [instruction.followed(text) for text in (variants(response) if loose else [response])]
-    return True if True in told else None if None in told else False
+    unsure = False
+    for text in dict.fromkeys(variants(response)) if loose else [response]:
+        told = instruction.followed(text)
+        if told:
+            return True
+        unsure |= told is None
+    return None if unsure else False
 
 
 register_verifier("instruction", InstructionVerifier)

@@ -239,10 +239,8 @@ def _serve(pipe: Connection, target: str, options: Mapping[str, Any], memory: in
     resource.setrlimit(resource.RLIMIT_DATA, (memory if hard == resource.RLIM_INFINITY else min(memory, hard), hard))
     module, _, name = target.partition(":")
     work: Work = getattr(import_module(module), name)(**options)
-    pipe.send_bytes(b"ready")
-    while True:
-        try:
-            items = pipe.recv_bytes().split(b"\n")
-        except (EOFError, OSError):
-            return
-        pipe.send_bytes(b"\n".join(work(items)))
+    with suppress(EOFError, OSError):  # the parent is gone
+        pipe.send_bytes(b"ready")
+        while True:
+            answers = work(pipe.recv_bytes().split(b"\n"))
+            pipe.send_bytes(b"\n".join(answers))

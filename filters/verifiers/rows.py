@@ -21,6 +21,7 @@ from filters.verifiers.base import NO_TOOLS, Tools, check_spec, get_verifier, ve
 Row = tuple[Any, Problem, str]
 """id as given, problem, response"""
 
+_encode = json.JSONEncoder(ensure_ascii=False).encode
 LIKE = '{"id": 1, "reference": "42", "response": "… \\\\boxed{42}"}'
 LIKE_CODE = '{"id": 1, "code": "def f(x): …", "tests": [{"call": "f(1)", "expected": 2}]}'
 
@@ -86,7 +87,7 @@ def verdict_line(row_id: Any, verdict: Verdict, ms: float) -> bytes:
         "ms": round(ms, 3),
     }
     said |= {name: value for name in ("isolation", "integrity") if (value := getattr(verdict, name))}
-    return json.dumps(said, ensure_ascii=False).encode("utf-8")
+    return _encode(said).encode("utf-8")
 
 
 def numbered(number: int, line: bytes) -> bytes:
