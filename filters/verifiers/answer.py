@@ -21,7 +21,8 @@ from typing import Annotated
 from pydantic import Field
 
 from data.records import Problem
-from filters.verifiers.answer_text import alias, contains, exact_match, f1, normalize
+from data.text import storable
+from filters.verifiers.answer_text import alias, canonical, contains, exact_match, f1, normalize
 from filters.verifiers.asking import Asking, ModelVerifier
 from filters.verifiers.base import register_verifier
 from filters.verifiers.dates import read_date, same_date
@@ -73,6 +74,11 @@ class AnswerVerifier(ModelVerifier[AnswerSpec]):
     def asking(self, problem: Problem, spec: AnswerSpec, response: str) -> Asking:
         answer, _ = find_answer(response, "strict", _agree, numeric=False)
         return pointwise(problem, JudgeSpec(), answer or "", (problem.reference, *spec.aliases))
+
+    def answer_key(self, problem: Problem, response: str) -> str:
+        """The final answer in one canonical form, "" where there is none: equal keys are one vote."""
+        answer, _ = find_answer(storable(response), "strict", _agree, numeric=False)
+        return canonical(answer) if answer is not None else ""
 
     def oracle(self, problem: Problem) -> str:
         return f"<answer>{problem.reference}</answer>"

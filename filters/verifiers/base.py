@@ -5,8 +5,8 @@ when its name is first asked for and not before, so this module stays light.
 What a verifier may offer beyond the protocol, each looked for by name:
 `Spec` (a `filters.verifiers.spec.Spec`: its settings, typed); `verify_batch(pairs)` (faster than one by one); `bind(tools)` (the same
 verifier with a model to ask) and `asks_model` (it can tell nothing without); `needs_reference`; `deadline_s` (seconds that a row of
-`synth verify` may take); and for the audits `oracle(problem)` (a response that must pass), `outright` (answers are checked themselves, so
-another problem's may be right) and `form_only` (words without sense may pass).
+`synth verify` may take); `answer_key(problem, response)` (what majority votes count); and for the audits `oracle(problem)` (a response that
+must pass), `outright` (answers are checked themselves, so another problem's may be right), `form_only` (words without sense may pass).
 """
 
 from __future__ import annotations

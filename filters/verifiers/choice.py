@@ -14,6 +14,7 @@ from typing import Literal
 from pydantic import field_validator
 
 from data.records import Problem
+from data.text import storable
 from filters.verifiers.base import register_verifier
 from filters.verifiers.extraction import find_answer
 from filters.verifiers.spec import Judgement, Spec, TypedVerifier, passed
@@ -114,10 +115,7 @@ class ChoiceVerifier(TypedVerifier[ChoiceSpec]):
         return ""
 
     def judge(self, problem: Problem, spec: ChoiceSpec, response: str) -> Judgement:
-        def agree(one: str, other: str) -> bool:
-            return chosen(one, spec.options) == chosen(other, spec.options)
-
-        answer, why = find_answer(response, "strict", agree, numeric=False)
+        answer, why = _stated(response, spec.options)
         if answer is None:
             return "fail", 0.0, why
         got = chosen(answer, spec.options)
@@ -128,8 +126,21 @@ class ChoiceVerifier(TypedVerifier[ChoiceSpec]):
         want = chosen(problem.reference, spec.options)
         return passed(got == want, "the right option" if got == want else f"chose {', '.join(sorted(got))}")
 
+    def answer_key(self, problem: Problem, response: str) -> str:
+        """The letters chosen, "" where there is no answer: equal keys are one vote."""
+        spec = self.settings(problem)
+        if isinstance(spec, str):
+            return ""
+        answer, _ = _stated(storable(response), spec.options)
+        got = chosen(answer, spec.options) if answer is not None else ""
+        return "" if isinstance(got, str) else ",".join(sorted(got))
+
     def oracle(self, problem: Problem) -> str:
         return f"The answer is ({problem.reference})." if len(problem.reference.strip()) == 1 else f"<answer>{problem.reference}</answer>"
+
+
+def _stated(response: str, options: Mapping[str, str]) -> tuple[str | None, str]:
+    return find_answer(response, "strict", lambda one, other: chosen(one, options) == chosen(other, options), numeric=False)
 
 
 register_verifier("choice", ChoiceVerifier)

@@ -52,3 +52,10 @@ def test_letters_follow_their_texts(order: list[str], letter: str) -> None:
     texts = dict(zip("ABCD", ("ash", "birch", "cedar", "elm"), strict=True))
     options = {new: texts[old] for new, old in zip("ABCD", order, strict=True)}
     assert chosen(texts[letter], options) == chosen(f"({'ABCD'[order.index(letter)]})", options)
+
+
+def test_equal_answers_are_one_vote() -> None:
+    verifier, problem = get_verifier("choice"), Problem("q", "B", "choice", OPTIONS)
+    assert [verifier.answer_key(problem, r) for r in ("The answer is (B).", "<answer>blue</answer>", "(A)", "A or B", "")] == ["B", "B", "A", "", ""]
+    names = get_verifier("answer"), Problem("q", "Paris", "answer")
+    assert names[0].answer_key(names[1], "<answer>The  Beatles.</answer>") == names[0].answer_key(names[1], "beatles") == "beatles"
