@@ -11,10 +11,11 @@ import json
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from data.errors import UserError
-from data.problems_io import parse_line, problem_from_row
+from data.problems_io import parse_line, problem_from_row, read_rows
 from data.records import Problem, with_problem
 from filters.audit import EXECUTION_AUDITS, AuditRecord, audit_problem
 from filters.verifiers.base import check_spec, get_verifier, verifier_names
@@ -58,6 +59,15 @@ def _program(row: Mapping[str, Any], where: str) -> dict[str, Any]:
     found = {k: v for k, v in row.items() if k not in ("tests", "code", "answer", "reference")} | {"spec": spec}
     found.setdefault("prompt", "Write the program that passes the tests.")
     return found | ({"oracle": f"```python\n{program}\n```"} if isinstance(program, str) else {})
+
+
+def program_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line, row) of the rows that hold a program and tests, as `filters.suites.audit_rows` takes them: a spec's settings lie flat beside."""
+    for number, row in read_rows(file):
+        spec = row.get("spec") or {}
+        tests, program = row.get("tests", spec.get("tests")), row.get("code") or row.get("answer") or row.get("reference")
+        if tests and isinstance(program, str):
+            yield number, {**spec, **row, "id": str(row.get("id", f"line {number}")), "tests": tests, "code": program}
 
 
 def items(lines: Iterable[tuple[int, bytes]]) -> Iterator[bytes]:

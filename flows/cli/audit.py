@@ -66,6 +66,8 @@ def main(args: argparse.Namespace) -> int:
     if not records:
         raise UserError(f"{args.file}: no problems in it")
     _show(console, args.file, records, failed)
+    if "code" in records:
+        _show_suites(console, args.file)
     return 0
 
 
@@ -133,3 +135,43 @@ def _table(records: Mapping[str, Mapping[str, Any]]) -> Table:
         cells = [f"{row[c]:,.1f}" if c == "slowest_ms" else f"[red]{row[c]:,}[/]" if row[c] and c not in good else f"{row[c]:,}" for c in COLUMNS]
         table.add_row(name, *cells)
     return table
+
+
+def _show_suites(console: Console, file: Path) -> None:
+    """What the tests of program rows are worth: detection of known wrong programs, mutation score, how many tests would do."""
+    import math
+    from importlib.util import find_spec
+    from itertools import islice
+
+    from rich.table import Table
+
+    from filters.audit_rows import program_rows
+
+    if find_spec("filters.suites") is None:
+        console.print("the tests of programs are not measured: filters.suites is not installed here")
+        return
+    from filters.suites import audit_rows
+
+    rows, records = program_rows(file), []
+    while chunk := list(islice(rows, 32)):
+        records += audit_rows([row for _, row in chunk])
+
+    def mean(values: Sequence[float]) -> str:
+        known = [v for v in values if not math.isnan(v)]
+        return f"{sum(known) / len(known):.3f} ({len(known)})" if known else "–"
+
+    table = Table(box=None, pad_edge=False)
+    for title in ("programs", "tests sound", "detection rate", "verifier accuracy", "mutation score", "tests", "would do", "isolation"):
+        table.add_column(title, justify="right")
+    table.add_row(
+        f"{len(records):,}",
+        f"{sum(r.passed for r in records):,}",
+        *(mean([getattr(r, name) for r in records]) for name in ("detection_rate", "verifier_accuracy", "mutation_score")),
+        f"{sum(r.tests for r in records):,}",
+        f"{sum(len(r.minimal) for r in records):,}",
+        ", ".join(sorted({r.isolation for r in records})),
+    )
+    console.print()
+    console.print(table)
+    for record in [r for r in records if not r.passed][:SHOWN]:
+        console.print(f"  {file}, id {record.id}: {record.reason}", soft_wrap=True, markup=False)
