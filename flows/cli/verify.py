@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--input", required=True, type=Path, metavar="FILE", help="rows to judge: .jsonl or .jsonl.gz")
     parser.add_argument("--output", required=True, type=Path, metavar="FILE", help="where the verdicts go: .jsonl")
     parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one per core)")
-    parser.add_argument("--deadline", type=float, metavar="S", help="seconds before a row is unknown (default: the verifier's, mostly 10)")
+    parser.add_argument("--deadline", type=float, metavar="S", help="seconds before a row is unknown (default: 10, programs 120)")
     parser.add_argument("--resume", action="store_true", help="go on with an output that was begun")
     parser.add_argument("--overwrite", action="store_true", help="begin anew where the output is there already")
     parser.add_argument("--skip-bad", action="store_true", help="leave out rows that are wrong instead of refusing the file")
@@ -149,9 +149,9 @@ def _judge(args: argparse.Namespace, verifier: Any, workers: int, output: Verdic
     from filters.verifiers.rows import rescued
 
     options = {"name": args.verifier, "file": str(args.input)}
-    deadline = args.deadline or getattr(verifier, "deadline_s", 10.0)
+    scaled = hasattr(verifier, "verify_batch")  # it has deadlines of its own, and this one is for where they fail
+    deadline = args.deadline or getattr(verifier, "deadline_s", 120.0 if scaled else 10.0)
     rescue = functools.partial(rescued, ms=deadline * 1e3, **options)
-    scaled = hasattr(verifier, "verify_batch")
     with KillablePool("filters.verifiers.rows:verify_work", options, rescue, workers=workers, deadline=deadline, scaled=scaled) as pool:
         for answer in pool.run(output.items()):
             tick(output.write(answer))
