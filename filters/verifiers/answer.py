@@ -26,10 +26,10 @@ from filters.verifiers.answer_text import alias, canonical, contains, exact_matc
 from filters.verifiers.asking import Asking, ModelVerifier
 from filters.verifiers.base import register_verifier
 from filters.verifiers.dates import read_date, same_date
-from filters.verifiers.extraction import find_answer
 from filters.verifiers.judge import JudgeSpec, pointwise
 from filters.verifiers.numbers import Number, parse_number
 from filters.verifiers.spec import Judgement, Spec
+from filters.verifiers.stated import stated_answer
 from filters.verifiers.units import same_unit
 
 MAX_ANSWER = 300  # characters of a short answer
@@ -62,7 +62,7 @@ class AnswerVerifier(ModelVerifier[AnswerSpec]):
         return ""
 
     def alone(self, problem: Problem, spec: AnswerSpec, response: str) -> Judgement | None:
-        answer, why = find_answer(response, "strict", _agree, numeric=False)
+        answer, why = stated_answer(response, _agree)
         if answer is None:
             return "fail", 0.0, why
         if len(answer) > MAX_ANSWER:
@@ -72,12 +72,12 @@ class AnswerVerifier(ModelVerifier[AnswerSpec]):
         return None if best[0] == "unknown" and self.tools.generate is not None else best
 
     def asking(self, problem: Problem, spec: AnswerSpec, response: str) -> Asking:
-        answer, _ = find_answer(response, "strict", _agree, numeric=False)
+        answer, _ = stated_answer(response, _agree)
         return pointwise(problem, JudgeSpec(), answer or "", (problem.reference, *spec.aliases))
 
     def answer_key(self, problem: Problem, response: str) -> str:
         """The final answer in one canonical form, "" where there is none: equal keys are one vote."""
-        answer, _ = find_answer(storable(response), "strict", _agree, numeric=False)
+        answer, _ = stated_answer(storable(response), _agree)
         return canonical(answer) if answer is not None else ""
 
     def oracle(self, problem: Problem) -> str:

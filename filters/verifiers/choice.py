@@ -1,6 +1,6 @@
 """The `choice` verifier: multiple choice by letter or by the option's own text, one or several; shotgun answers are refused.
 
-spec: {"options": ["red", "blue"] | {"A": "red", "B": "blue"}, "several"?: true, "extract"?: …}; the reference is a letter ("B", "A, C")
+spec: {"options": ["red", "blue"] | {"A": "red", "B": "blue"}, "several"?: true}; the reference is a letter ("B", "A, C")
 or an option's text. A letter beside another option's text ("(A) blue") is a contradiction and never passes.
 """
 
@@ -9,15 +9,14 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Mapping
-from typing import Literal
 
 from pydantic import field_validator
 
 from data.records import Problem
 from data.text import storable
 from filters.verifiers.base import register_verifier
-from filters.verifiers.extraction import find_answer
 from filters.verifiers.spec import Judgement, Spec, TypedVerifier, passed
+from filters.verifiers.stated import stated_answer
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _DRESS = re.compile(r"\\(?:text|textbf|mathrm|mathbf|mbox|boxed)\s*\{([^{}]{0,400})\}")
@@ -31,8 +30,6 @@ class ChoiceSpec(Spec):
     """Texts by letter; a list is lettered A, B, C …"""
     several: bool = False
     """Several options may be right; the answer must name exactly those."""
-    extract: Literal["strict", "last_number"] = "strict"
-    """See `filters.verifiers.extraction`; only marks count, `last_number` is accepted for files that say so for all rows."""
 
     @field_validator("options", mode="before")
     @classmethod
@@ -140,7 +137,7 @@ class ChoiceVerifier(TypedVerifier[ChoiceSpec]):
 
 
 def _stated(response: str, options: Mapping[str, str]) -> tuple[str | None, str]:
-    return find_answer(response, "strict", lambda one, other: chosen(one, options) == chosen(other, options), numeric=False)
+    return stated_answer(response, lambda one, other: chosen(one, options) == chosen(other, options))
 
 
 register_verifier("choice", ChoiceVerifier)

@@ -22,9 +22,9 @@ from filters.verifiers.answer_text import alias
 from filters.verifiers.asking import Asking, ModelVerifier, Wish, question
 from filters.verifiers.base import register_verifier
 from filters.verifiers.choice import ChoiceSpec, chosen
-from filters.verifiers.extraction import find_answer
 from filters.verifiers.numbers import Number, parse_number
 from filters.verifiers.spec import Judgement, Spec, read_spec
+from filters.verifiers.stated import stated_answer
 from filters.verifiers.votes import plurality
 
 REWARDS: Mapping[tuple[bool, bool], float] = {(True, True): 1.0, (True, False): 0.5, (False, True): 0.25, (False, False): 0.0}
@@ -96,7 +96,7 @@ class ConsistencyVerifier(ModelVerifier[ConsistencySpec]):
         if spec.mode == "option_shuffle":
             return None if self.tools.generate is not None else ("unknown", 0.0, "no model to ask was given")
         vote = plurality(spec.answers, same_answer)
-        answer, why = find_answer(response, "strict", same_answer, numeric=False)
+        answer, why = stated_answer(response, same_answer)
         if answer is None:
             return "fail", 0.0, why
         good = vote is not None and same_answer(answer, vote)
@@ -128,7 +128,7 @@ def _options(spec: ConsistencySpec) -> dict[str, str]:
 
 
 def _choice(response: str, options: Mapping[str, str]) -> frozenset[str] | None:
-    answer, _ = find_answer(response, "strict", lambda a, b: chosen(a, options) == chosen(b, options), numeric=False)
+    answer, _ = stated_answer(response, lambda a, b: chosen(a, options) == chosen(b, options))
     got = chosen(answer, options) if answer is not None else ""
     return None if isinstance(got, str) else got
 

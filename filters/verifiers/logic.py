@@ -18,9 +18,9 @@ from pydantic import Field, model_validator
 from data.records import Problem
 from filters.verifiers.arithmetic import evaluate
 from filters.verifiers.base import register_verifier
-from filters.verifiers.extraction import find_answer
 from filters.verifiers.proposition import MAX_ATOMS, Formula, atoms_of, models, parse_formula, truth
 from filters.verifiers.spec import Judgement, Spec, TypedVerifier, passed
+from filters.verifiers.stated import stated_answer
 
 MAX_ANSWER = 2_000  # characters
 
@@ -91,7 +91,7 @@ class LogicVerifier(TypedVerifier[LogicSpec]):
 
     def judge(self, problem: Problem, spec: LogicSpec, response: str) -> Judgement:
         agree = {"countdown": _same_expression, "knights": lambda a, b: _people(a, spec) == _people(b, spec), "propositional": _same_words}
-        answer, why = find_answer(response, "strict", agree[spec.kind], numeric=False)
+        answer, why = stated_answer(response, agree[spec.kind])
         if answer is None:
             return "fail", 0.0, why
         if len(answer) > MAX_ANSWER:

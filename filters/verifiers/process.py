@@ -19,9 +19,9 @@ from filters.verifiers.arithmetic import claims
 from filters.verifiers.asking import _VERDICT as VERDICT
 from filters.verifiers.asking import Asking, ModelVerifier, Wish, question
 from filters.verifiers.base import register_verifier
-from filters.verifiers.extraction import find_answer
 from filters.verifiers.process_score import consistency, first_error, opv_reward
 from filters.verifiers.spec import Judgement, Spec
+from filters.verifiers.stated import stated_answer
 
 MAX_STEPS = 200
 
@@ -103,7 +103,7 @@ def read_index(text: str | None, fence: str, steps: int) -> int | None:
 
 
 def judge_index(true: str, response: str, decay: float) -> Judgement:
-    answer, why = find_answer(response, "strict", lambda a, b: a.strip() == b.strip(), numeric=True)
+    answer, why = stated_answer(response, lambda a, b: a.strip() == b.strip())
     if answer is None:
         return "fail", 0.0, why
     stated = answer.strip().strip("$.()[] ").replace("−", "-")
