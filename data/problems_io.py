@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import json
 import math
@@ -35,6 +36,14 @@ def read_problems(path: str | Path, *, split: str = "train") -> list[Problem]:
 
 def read_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line number, object) of every line that is not blank."""
+    for number, line in read_lines(file):
+        row = parse_line(line, f"{file}, line {number}")
+        if row is not None:
+            yield number, row
+
+
+def read_lines(file: Path) -> Iterator[tuple[int, bytes]]:
+    """(line number, line) of a .jsonl or .jsonl.gz file, one line in memory at a time; a byte order mark is taken off."""
     if not file.name.endswith((".jsonl", ".jsonl.gz")):
         raise UserError(f"{file}: not a .jsonl or .jsonl.gz file; give one JSON object per line")
     if not file.exists():
@@ -45,27 +54,25 @@ def read_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
         with gzip.open(file, "rb") if file.name.endswith(".gz") else open(file, "rb") as stream:
             for number, line in enumerate(stream, start=1):
-                row = _parse_line(line, file, number)
-                if row is not None:
-                    yield number, row
+                yield number, line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
     except PermissionError as error:
         raise UserError(f"{file}: no permission to read it") from error
     except (gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise UserError(f"{file}: not a whole gzip file (it breaks after line {number}); compress it anew or give plain .jsonl") from error
 
 
-def _parse_line(line: bytes, file: Path, number: int) -> dict[str, Any] | None:
-    where = f"{file}, line {number}"
+def parse_line(line: bytes, where: str, like: str = '{"prompt": "…", "answer": "…"}') -> dict[str, Any] | None:
+    """The JSON object of a line, None where it is blank; `where` (file and line) and `like` (a right row) go into the error."""
     if len(line) > MAX_LINE:
         raise UserError(f"{where}: longer than {MAX_LINE:,} bytes; a problem must be on a line of its own")
     try:
-        text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
+        text = line.decode("utf-8").strip()
     except UnicodeDecodeError as error:
         raise UserError(f"{where}: not UTF-8 (byte {error.start + 1}); save the file as UTF-8") from error
     if not text:
         return None
     try:
-        row = json.loads(text, parse_constant=_no_constant)
+        row = _decode(text)
         if "\\u" in text:  # an escape may name half a pair, which no table can store
             json.dumps(row, ensure_ascii=False).encode()
             if "\\u0000" in text:
@@ -77,7 +84,7 @@ def _parse_line(line: bytes, file: Path, number: int) -> dict[str, Any] | None:
         column = f" at column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
         raise UserError(f"{where}: not JSON{column}{torn}; each line must be one JSON object") from error
     if not isinstance(row, dict):
-        raise UserError(f'{where}: a JSON {_json_type(row)}, not an object; write {{"prompt": "…", "answer": "…"}}')
+        raise UserError(f"{where}: a JSON {_json_type(row)}, not an object; write {like}")
     return row
 
 
@@ -85,13 +92,18 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
-def problem_from_row(row: Mapping[str, Any], where: str, *, split: str = "train") -> Problem:
-    """One problem; `where` (file and line) goes into the error."""
+_decode = json.JSONDecoder(parse_constant=_no_constant).decode
+
+
+def problem_from_row(row: Mapping[str, Any], where: str, *, split: str = "train", needs_answer: bool = True) -> Problem:
+    """One problem; `where` (file and line) goes into the error. needs_answer: false where its verifier can do without a reference."""
     prompt_field, prompt = _first_field(row, PROMPT_FIELDS, where)
     if not isinstance(prompt, str) or not prompt.strip():
         raise UserError(f"{where}: field {prompt_field!r} must be a text that is not empty, got {_show(prompt)}")
-    answer_field, answer = _first_field(row, ANSWER_FIELDS, where)
-    reference = _reference(answer, f"{where}: field {answer_field!r}")
+    answer_field, reference = "answer", ""
+    if needs_answer or any(row.get(name) is not None for name in ANSWER_FIELDS):
+        answer_field, answer = _first_field(row, ANSWER_FIELDS, where)
+        reference = reference_text(answer, f"{where}: field {answer_field!r}")
     meta: dict[str, Any] = {}
     if "####" in reference:
         solution, _, reference = reference.rpartition("####")
@@ -123,7 +135,8 @@ def _first_field(row: Mapping[str, Any], names: Sequence[str], where: str) -> tu
     raise UserError(f"{where}: no field {' or '.join(repr(n) for n in names)}; the row has {', '.join(sorted(map(str, row))[:8]) or 'no fields'}")
 
 
-def _reference(answer: Any, where: str) -> str:
+def reference_text(answer: Any, where: str) -> str:
+    """A reference as text; numbers as a person writes them (3.0 is "3")."""
     if isinstance(answer, bool) or not isinstance(answer, (str, int, float)):
         raise UserError(f"{where} must be a text or a number, got {_show(answer)}")
     if isinstance(answer, float):

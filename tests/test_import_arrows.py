@@ -37,6 +37,7 @@ EXECUTING_MODULES = {"pickle", "cPickle", "marshal", "shelve", "dill", "cloudpic
 
 LIGHT = {
     "data.records": ("torch", "duckdb", "polars", "transformers"),
+    "filters.verifiers.base": ("torch", "duckdb", "polars", "pydantic", "transformers", "sympy", "jinja2"),
     "filters.verifiers.math": ("torch", "duckdb", "polars", "transformers", "sympy"),
     "filters.difficulty": ("torch", "duckdb", "transformers"),
     "generators.engines.base": ("torch", "duckdb", "transformers"),

@@ -7,7 +7,11 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-VERBS = ("run", "resume", "runs", "watch", "show", "diff", "digest", "query", "report", "policy", "train", "presets", "doctor", "bench")
+VERBS = (
+    *("run", "resume", "runs", "watch", "show", "diff", "digest", "query", "report"),
+    *("verify", "audit", "train", "presets"),
+    *("policy", "doctor", "bench"),
+)
 
 EPILOG = """examples:
   synth run                                   the default recipe on the shipped policy: no GPU, no download

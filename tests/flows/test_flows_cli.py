@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from flows.cli.main import VERBS
+
 TINY = [
     "rounds=1", "problems.per_cell=1", "problems.levels=[1]", "probe.problems=8", "probe.n=2", "strategies.frontier.budget=4", "train.steps=1",
     "train.prompts_per_step=4", "train.group_size=2", "evaluate.problems=8", "evaluate.n=1", "sampling.max_tokens=24",
@@ -46,7 +48,7 @@ def test_help_imports_nothing_heavy():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("verb", ["run", "resume", "runs", "digest", "query", "report", "policy", "doctor", "bench"])
+@pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_has_help_with_examples(verb):
     said = synth(verb, "--help")
     assert said.returncode == 0
