@@ -20,7 +20,7 @@ def train_recipe(source: Path, overrides: Sequence[str], *, policy: str | None, 
     From a run: its newest policy, its dialect and its sampling, unless told otherwise. The dialect of any other policy: what its card
     says, `instruct` where it has a chat template, else `compact`.
     """
-    settings: dict[str, Any] = {"problems__files": [str(source.resolve())], **changes}
+    settings: dict[str, Any] = {"problems__world": "", "problems__files": [str(source.resolve())], **changes}
     if source.is_dir():
         begun = check_recipe(run_file(source)["recipe"], f"{source}/run.json")
         settings |= {f"sampling__{k}": v for k, v in begun.sampling.model_dump().items() if f"sampling__{k}" not in changes}
