@@ -1,7 +1,8 @@
-"""The `math` verifier: finds the one final answer of a response and compares it with the reference by exact value.
+"""The `math` verifier: finds the one final answer of a response and decides whether it states the reference.
 
-Precision first: what it cannot read it calls `fail` (certainly not the reference) or `unknown` (may be: an expression, a unit it
-cannot convert, a symbolic reference written otherwise), never `pass`. Nothing the model wrote is evaluated.
+Precision first: nothing passes that was not shown equal; what cannot be decided is `unknown` with the reason, what was shown to be
+something else is `fail`. Nothing the model wrote is evaluated as code: it is read by our own grammar into a tree, and trees are compared.
+Fast path first (equal numbers by exact value, equal text), then trees (`equivalence`), then words (`phrases`).
 Settings of a problem (`spec`): {"extract": "strict" | "last_number"}, see `filters.verifiers.extraction`.
 """
 
@@ -14,16 +15,22 @@ from functools import lru_cache
 
 from data.records import Outcome, Problem, Verdict
 from data.text import storable
+from filters.verifiers import phrases
 from filters.verifiers.base import register_verifier
+from filters.verifiers.equivalence import compare
+from filters.verifiers.expressions import Node, has_sign
 from filters.verifiers.extraction import POLICIES, find_answer
+from filters.verifiers.grammar import read
+from filters.verifiers.notation import MAX_ANSWER, MAX_DIGIT_RUN
 from filters.verifiers.numbers import MAX_LENGTH, Number, Refusal, parse_number
-from filters.verifiers.units import known_unit, same_unit
+from filters.verifiers.units import compare_units, converted, same_unit
 
+Judged = tuple[Outcome, str]
 _parse = lru_cache(maxsize=65_536)(parse_number)
 _WORDS = re.compile(r"[^\W\d_]+(?: [^\W\d_]+){0,2}\Z")
-_NUMBER_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-_MATH_WORDS = frozenset(("pi", "π", "e", "i", "infinity", "inf", *_NUMBER_WORDS))
+_MATH_WORDS = frozenset(("pi", "π", "e", "i", "infinity", "inf", "dne", *phrases.NUMBER_WORDS))
 _SYNONYMS = ({"yes", "true"}, {"no", "false"})
+_GROUPED = re.compile(r"\d{1,3}(?:,\d{3})+\Z")
 
 
 def compare_numbers(reference: Number, answer: Number) -> tuple[Outcome, str]:
@@ -34,9 +41,13 @@ def compare_numbers(reference: Number, answer: Number) -> tuple[Outcome, str]:
     """
     want, got = reference.value, answer.value
     if reference.unit and answer.unit:
-        if same_unit(reference.unit, answer.unit):
+        told = "same" if same_unit(reference.unit, answer.unit) else compare_units(reference.unit, answer.unit)
+        if told == "same":
             return ("pass", "equal") if want == got else ("fail", "another number")
-        if want == got and known_unit(reference.unit) and known_unit(answer.unit):
+        factor = converted(answer.unit, reference.unit)
+        if factor is not None:
+            return ("pass", "equal after conversion") if want == got * factor else ("fail", "another quantity")
+        if told == "different":
             return "fail", f"the unit is {answer.unit!r}, not {reference.unit!r}"
         return "unknown", f"units {answer.unit!r} and {reference.unit!r} cannot be compared"
     if same_unit(answer.unit, "%") and abs(want) < 1 and want != 0:
@@ -63,52 +74,129 @@ def _one_word(text: str) -> bool:
     return _WORDS.match(text) is not None and " " not in text and text not in _MATH_WORDS
 
 
-def compare_texts(reference: str, answer: str) -> tuple[Outcome, str]:
-    """Equal text passes; two different plain words (or a word and a number) fail; anything else cannot be told.
+def _other_word(want: str, answer: str) -> Judged | None:
+    """A reference of one plain word against another word or a number: certainly not the same."""
+    got = normal_text(answer)
+    if isinstance(_parse(answer[: MAX_LENGTH + 1]), Number):
+        return "fail", "a number where the reference is a word"
+    alike = want.casefold().startswith(got.casefold()) or got.casefold().startswith(want.casefold()) or {want, got} in _SYNONYMS
+    if _one_word(got) and not alike and not (len(want) > 1 and len(got) == 1):
+        return "fail", "another word"
+    return None
 
-    Words of mathematics ("pi", "e"), two ways to say yes, and a word that begins the other one are left untold.
+
+def compare_answers(reference: str, answer: str, *, marked: bool = True) -> Judged:
+    """(outcome, reason) of an extracted answer against the reference; pure and total, cached by the two texts.
+
+    marked: the response marked it as its answer, so that the one number in a marked sentence is the number meant.
     """
-    want, got = normal_text(reference), normal_text(answer[: 10 * MAX_LENGTH])
-    if want and want == got:
+    want, got = _parse(reference), _parse(answer[: MAX_LENGTH + 1])
+    if isinstance(want, Number) and isinstance(got, Number) and not ("=" in reference and "=" in answer):
+        return compare_numbers(want, got)
+    return _compare_slowly(reference, answer[: MAX_ANSWER + 1], marked)
+
+
+@lru_cache(maxsize=65_536)
+def _compare_slowly(reference: str, answer: str, marked: bool) -> Judged:
+    want_text = normal_text(reference)
+    if want_text and want_text == normal_text(answer):
         return "pass", "equal text"
-    if _one_word(want):
-        if isinstance(_parse(answer[: MAX_LENGTH + 1]), Number):
-            return "fail", "a number where the reference is a word"
-        alike = want.casefold().startswith(got.casefold()) or got.casefold().startswith(want.casefold()) or {want, got} in _SYNONYMS
-        if _one_word(got) and not alike:
-            return "fail", "another word"
-    return "unknown", "the reference is not a number, and the answer is written otherwise"
+    want = _parse(reference)
+    verdict = _by_choice(reference, answer) or _by_clock(reference, answer) or _by_tree(reference, answer)
+    if verdict[0] == "pass" or (verdict[0] == "fail" and verdict[1] != _UNREAD):
+        return verdict
+    spelled = [(phrases.spelled_out(reference) or reference, phrases.spelled_out(answer) or answer)]
+    if spelled[0] != (reference, answer):
+        again = compare_answers(*spelled[0])
+        if again[0] == "pass" or verdict[1] == _UNREAD:
+            verdict = again if again[1] != _UNREAD else verdict
+        if again[0] == "pass":
+            return again
+    for value in phrases.stated_value(answer, marked=marked):
+        if value != answer and (isinstance(_parse(value[: MAX_LENGTH + 1]), Number) or isinstance(read(value), Node) or not isinstance(read(reference), Node)):
+            stated = compare_answers(reference, value)
+            if stated[0] == "pass":
+                return stated
+    if isinstance(want, Number):
+        got = _parse(answer[: MAX_LENGTH + 1])
+        if verdict[1] == _UNREAD and isinstance(got, Refusal):
+            return ("unknown", got.reason) if got.expression else ("fail", got.reason)
+        return verdict
+    if _one_word(want_text) and (told := _other_word(want_text, answer)) is not None:
+        return told
+    if isinstance(read(reference), Node) and verdict[1] != _UNREAD:
+        return verdict
+    return phrases.same_prose(reference, answer, lambda a, b: compare_answers(a, b)[0] == "pass")
+
+
+_UNREAD = "not read"
+
+
+def _by_tree(reference: str, answer: str) -> Judged:
+    want, got = read(reference), read(answer)
+    if isinstance(want, Node) and isinstance(got, Node):
+        if _GROUPED.match(reference.strip("$ ")) and got.op == "list":
+            want = read(reference.replace(",", ", "))
+        elif _GROUPED.match(answer.strip("$ ")) and want.op == "list":
+            got = read(answer.replace(",", ", "))
+        assert isinstance(want, Node)
+        assert isinstance(got, Node)
+        return compare(want, got)
+    return "unknown", _UNREAD
+
+
+def _by_choice(reference: str, answer: str) -> Judged | None:
+    """Letters of multiple choice, with or without the text of the option."""
+    letter, text = phrases.choice(reference)
+    other, rest = phrases.choice(answer)
+    if letter and (not text or len(reference.strip("() .")) > 1):
+        if other:
+            return ("pass", "the same option") if letter == other else ("fail", "another option")
+        return compare_answers(text, answer) if text else None
+    if other and rest and rest != answer and not letter:
+        return compare_answers(reference, rest)
+    return None
+
+
+def _by_clock(reference: str, answer: str) -> Judged | None:
+    if ":" not in reference and "m" not in reference.lower():
+        return None
+    want, got = phrases.clock(reference), phrases.clock(answer)
+    if want is None or got is None:
+        return None
+    if phrases.same_time(want, got):
+        return "pass", "the same time"
+    return None if ":" in reference and not want[1] and not got[1] else ("fail", "another time")
 
 
 def _agree(one: str, other: str) -> bool:
     left, right = _parse(one[: MAX_LENGTH + 1]), _parse(other[: MAX_LENGTH + 1])
     if isinstance(left, Number) and isinstance(right, Number):
         return left.value == right.value and (not left.unit or not right.unit or same_unit(left.unit, right.unit))
-    return normal_text(one) == normal_text(other)
+    return normal_text(one) == normal_text(other) or _compare_slowly(one[: MAX_ANSWER + 1], other[: MAX_ANSWER + 1], True)[0] == "pass"
 
 
-def judge(reference: str, response: str, extract: str = "strict") -> tuple[Outcome, str]:
+def _several(reference: str) -> bool:
+    tree = read(reference)
+    return isinstance(tree, Node) and (tree.op in ("list", "set", "where") or has_sign(tree))
+
+
+def judge(reference: str, response: str, extract: str = "strict") -> Judged:
     """(outcome, reason) of one response; pure and total. A response and what the ledger stored of it are judged alike."""
     response = storable(response)
-    want = _parse(reference)
-    numeric = isinstance(want, Number)
-    answer, why = find_answer(response, extract, _agree, numeric=numeric)
+    numeric = isinstance(_parse(reference), Number)
+    answer, why = find_answer(response, extract, _agree, numeric=numeric, several=not numeric and _several(reference))
     if answer is None:
         return "fail", why
-    got = _parse(answer[: MAX_LENGTH + 1])
-    if why == "bare" and not isinstance(got, Number) and normal_text(answer) != normal_text(reference):
-        # one unmarked line is an answer only if nothing else is in it
-        if extract != "last_number":
-            return "fail", "no final answer"
-        answer, why = find_answer(response + "\n.", extract, _agree, numeric=numeric)
-        if answer is None:
-            return "fail", why
-        got = _parse(answer[: MAX_LENGTH + 1])
-    if isinstance(want, Number):
-        if isinstance(got, Number):
-            return compare_numbers(want, got)
-        return ("unknown", got.reason) if got.expression else ("fail", got.reason)
-    return compare_texts(reference, answer)
+    if why != "bare":
+        return compare_answers(reference, answer)
+    verdict = compare_answers(reference, answer, marked=False)
+    if verdict[0] == "pass" or isinstance(_parse(answer[: MAX_LENGTH + 1]), Number) or (not numeric and isinstance(read(answer), Node)):
+        return verdict
+    if extract == "last_number":  # one unmarked line is an answer only if nothing else is in it
+        answer, why = find_answer(response + "\n.\n.", extract, _agree, numeric=numeric)
+        return ("fail", why) if answer is None else compare_answers(reference, answer)
+    return ("unknown", verdict[1]) if verdict[0] == "unknown" and not numeric and len(answer) <= 80 else ("fail", "no final answer")
 
 
 class MathVerifier:
@@ -127,8 +215,10 @@ class MathVerifier:
     def check_problem(self, problem: Problem) -> str:
         if not problem.reference.strip():
             return "the problem has no reference answer"
-        if len(problem.reference) > MAX_LENGTH:
-            return f"the reference answer is longer than {MAX_LENGTH} characters"
+        if len(problem.reference) > MAX_ANSWER:
+            return f"the reference answer is longer than {MAX_ANSWER} characters"
+        if re.search(rf"\d{{{MAX_DIGIT_RUN + 1}}}", problem.reference):
+            return f"the reference answer holds a run of more than {MAX_DIGIT_RUN} digits"
         extract = problem.spec.get("extract", "strict")
         if extract not in POLICIES:
             return f"spec extract={extract!r} is none of {', '.join(POLICIES)}"

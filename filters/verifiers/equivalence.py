@@ -1,0 +1,414 @@
+"""Do two answers, each read into a tree, state the same? pass / fail / unknown with a reason.
+
+The reference decides what is compared: values (one or several, in any order unless they stand in a tuple), sets of real numbers,
+equations up to a constant factor, matrices, congruences. What cannot be decided is `unknown`; nothing passes by default.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from data.records import Outcome
+from filters.verifiers.evaluation import free_symbols
+from filters.verifiers.expressions import Node, is_decimal, is_expression, substitute, sym, with_sign
+from filters.verifiers.families import same_family
+from filters.verifiers.qualifiers import parameters, same_qualifiers
+from filters.verifiers.realsets import RealSet, real_set, same_set
+from filters.verifiers.sameness import approximates, constant, proportional, same
+from filters.verifiers.units import compare_units, converted
+
+Judged = tuple[Outcome, str]
+EQUAL: Judged = ("pass", "equal")
+DIFFERENT: Judged = ("fail", "another value")
+_FLIP = {">": "<", ">=": "<="}
+
+
+def compare(reference: Node, answer: Node) -> Judged:
+    """(outcome, reason) of `answer` against `reference`."""
+    if reference == answer:
+        return EQUAL
+    want, want_rules = _unqualified(reference)
+    got, got_rules = _unqualified(answer)
+    verdict = _compare(want, got)
+    if verdict[0] != "pass" and (want_rules or got_rules or _families(want, got)):
+        verdict = max(verdict, same_family(want, want_rules, got, got_rules), key=lambda v: v[0] == "pass")
+    if verdict[0] == "pass":
+        told = same_qualifiers(want_rules, got_rules, parameters(want) | parameters(got))
+        if told is not True:
+            return "unknown", told
+    return verdict
+
+
+def _families(left: Node, right: Node) -> bool:
+    return any("k" in s or "n" in s or "m" in s for s in (free_symbols(left), free_symbols(right)))
+
+
+def _unqualified(node: Node) -> tuple[Node, tuple[Node, ...]]:
+    """The answer and its qualifiers: "where …" clauses and listed memberships such as "k ∈ ℤ"."""
+    rules: list[Node] = []
+    if node.op == "where":
+        rules += node.args[1:]
+        node = node.args[0]
+    if node.op == "list":
+        main = [a for a in node.args[1:] if not _membership(a)]
+        if main and len(main) < len(node.args) - 1:
+            rules += [a for a in node.args[1:] if _membership(a)]
+            node = main[0] if len(main) == 1 else Node("list", (node.args[0], *main))
+    return node, tuple(rules)
+
+
+def _membership(node: Node) -> bool:
+    return node.op == "rel" and node.args[0] == ("in",) and node.args[2].op == "reals" and node.args[2].args[0][0] in "ZNQC"
+
+
+def _compare(reference: Node, answer: Node) -> Judged:
+    if reference.op == "builder" or answer.op == "builder":
+        reference, answer = _built(reference), _built(answer)
+    verdicts = [read(reference, answer) for read in (_as_sets, _as_equations, _as_congruences, _as_values)]
+    for verdict in verdicts:
+        if verdict is not None and verdict[0] == "pass":
+            return verdict
+    told = [v for v in verdicts if v is not None]
+    if not told:
+        return "unknown", "the two answers are of different kinds"
+    unknown = [v for v in told if v[0] == "unknown"]
+    return unknown[0] if unknown else told[0]
+
+
+def _built(node: Node) -> Node:
+    """{(x, y) | …} stays; {x | x = 1} and {x ∈ ℝ : …} are what they say of x."""
+    return node.args[1] if node.op == "builder" and node.args[0].op in ("sym", "rel") else node
+
+
+# sets of reals
+
+
+def _as_sets(reference: Node, answer: Node) -> Judged | None:
+    kinds = ("tuple", "reals", "empty", "union", "inter", "minus", "rel", "list", "set")
+    if reference.op not in kinds or answer.op not in kinds:
+        return None
+    want, got = real_set(reference), real_set(answer)
+    if want is None or got is None or (reference.op == answer.op == "tuple" and reference.args[:2] == answer.args[:2]):
+        return None
+    if not (_proper(reference, want) or _proper(answer, got)):
+        return None  # two lists of points: values, which know about names and order
+    if want.variable and got.variable and want.variable != got.variable:
+        return "unknown", f"about {got.variable}, not {want.variable}"
+    told = same_set(want, got)
+    if told is True:
+        return EQUAL
+    return ("fail", "another set") if told is False else ("unknown", told)
+
+
+def _proper(node: Node, found: RealSet) -> bool:
+    return node.op in ("reals", "empty", "union", "inter", "minus") or any(p.low != p.high for p in found.pieces)
+
+
+# equations and inequalities
+
+
+def _as_equations(reference: Node, answer: Node) -> Judged | None:
+    want, got = _relations(reference), _relations(answer)
+    if not want or not got:
+        return None
+    if len(want) != len(got):
+        return "fail", "another number of relations"
+    rest, unsure = list(got), ""
+    for one in want:
+        for other in rest:
+            told = _same_relation(one, other)
+            if told is True:
+                rest.remove(other)
+                break
+            unsure = unsure or (told if isinstance(told, str) else "")
+        else:
+            return ("unknown", unsure) if unsure else ("fail", "another relation")
+    return EQUAL
+
+
+def _relations(node: Node) -> list[tuple[str, Node]]:
+    """Each as (sign of relation, left - right), > turned into <; [] where the answer is not made of relations between expressions."""
+    items = node.args[1:] if node.op == "list" else (node,)
+    out = []
+    for item in items:
+        if item.op != "rel" or not all(is_expression(p) for p in item.args[1:]):
+            return []
+        for op, left, right in zip(item.args[0], item.args[1:], item.args[2:]):
+            if op not in ("=", "<", "<=", ">", ">=", "!="):
+                return []
+            if op in _FLIP:
+                op, left, right = _FLIP[op], right, left
+            out.append((op, Node("add", (left, Node("neg", (right,))))))
+    return out
+
+
+def _same_relation(one: tuple[str, Node], other: tuple[str, Node]) -> bool | str:
+    if one[0] != other[0] or not (free_symbols(one[1]) or free_symbols(other[1])):
+        return False
+    if free_symbols(one[1]) != free_symbols(other[1]):
+        return False
+    told = proportional(one[1], other[1], positive=one[0] in ("<", "<="))
+    return "the two equations are not the same up to a constant factor" if told is False and one[0] == "=" else told
+
+
+def _as_congruences(reference: Node, answer: Node) -> Judged | None:
+    if reference.op != "cong" or answer.op != "cong":
+        return None
+    m, n = constant(reference.args[-1]), constant(answer.args[-1])
+    a, b = constant(reference.args[-2]), constant(answer.args[-2])
+    if not all(isinstance(v, Fraction) for v in (a, b, m, n)) or m == 0:
+        return "unknown", "a congruence with symbols"
+    if reference.args[0] != answer.args[0]:
+        return "unknown", "congruences of different symbols"
+    return EQUAL if m == n and ((a - b) / m).denominator == 1 else ("fail", "another congruence")
+
+
+# values
+
+
+def _as_values(reference: Node, answer: Node) -> Judged | None:
+    want, got = _values(reference), _values(answer)
+    if isinstance(want, str) or isinstance(got, str):
+        return "unknown", want if isinstance(want, str) else str(got)
+    one, other = _shaped(want), _shaped(got)
+    if one != want or other != got:
+        shaped = _match(one, other, reference, answer)
+        if shaped[0] == "pass":
+            return shaped
+    return _match(want, got, reference, answer)
+
+
+def _values(node: Node, name: str = "", bound: tuple[str, ...] = ()) -> list[tuple[str, Node]] | str:
+    """The values an answer states, each with its name; ± taken apart; a sentence where the answer contradicts itself."""
+    if node.op == "list" or node.op == "set":
+        out: list[tuple[str, Node]] = []
+        for item in node.args[1:] if node.op == "list" else node.args:
+            part = _values(item, name)
+            if isinstance(part, str):
+                return part
+            out += part
+            if node.op == "list" and part and part[0][0] and item.op == "rel":
+                name = part[0][0]  # "x = 1, 2": the second value has the name of the first
+        return out
+    if node.op == "rel" and set(node.args[0]) <= {"=", "~"}:
+        return _named(node)
+    if node.op == "rel" and node.args[0] == ("in",) and node.args[2].op in ("set", "tuple", "list"):
+        return _values(node.args[2], _name_of(node.args[1])[0])
+    if node.op in ("pm", "mp") or (is_expression(node) and with_sign(node, 1) != node):
+        return [(name, with_sign(node, 1)), (name, with_sign(node, -1))]
+    return [(name, node)]
+
+
+def _name_of(node: Node) -> tuple[str, tuple[str, ...]]:
+    """A name and its arguments; "" for what is no name."""
+    if node.op == "sym":
+        return node.args[0], ()
+    if node.op == "name":
+        return node.args[0], tuple(node.args[1:])
+    if node.op == "tuple" and all(a.op == "sym" for a in node.args[2:]):
+        return "(" + ",".join(a.args[0] for a in node.args[2:]) + ")", ()
+    if node.op == "fn" and node.args[0] in ("max", "min", "abs") and is_expression(node):
+        return str(node.args[0]), ()
+    return "", ()
+
+
+def _named(node: Node) -> list[tuple[str, Node]] | str:
+    """"x = 3/4 = 0.75": one value under one name, the sides agreeing; "a + b = 5" is 5."""
+    ops, sides = list(node.args[0]), list(node.args[1:])
+    name, arguments = _name_of(sides[0])
+    if name:
+        sides, first = sides[1:], ops.pop(0)
+        if first == "~" and len(sides) == 1 and not is_decimal(sides[0]):
+            return "an approximate equality"
+    elif len(sides) == 2 and constant(sides[1]) is not None and constant(sides[0]) is None and is_expression(sides[0]):
+        if len(free_symbols(sides[0])) < 2:
+            return [("", node)]  # "2x = 10" states no value
+        return [("", sides[1])]
+    elif len(free_symbols(node)) > 0:
+        return [("", node)]
+    for op, left, right in zip(ops, sides, sides[1:]):
+        if op == "=" and same(left, right) is False and not approximates(left, right):
+            return f"{'its own sides differ' if constant(left) is not None else 'an equation'}"
+    value = sides[0] if name else sides[-1] if ops and ops[-1] == "=" else sides[0]
+    out = _values(value, name + (f"({','.join(arguments)})" if arguments else ""))
+    return out
+
+
+def _shaped(values: list[tuple[str, Node]]) -> list[tuple[str, Node]]:
+    """x = 1, y = 2 as the pair (1, 2): names in alphabetical order; x = 1, y = 2, x = 3, y = 4 as two pairs."""
+    names = [n for n, _ in values]
+    width = len(dict.fromkeys(names))
+    if width < 2 or len(names) % width or "" in names or any(len(n) > 3 for n in names):
+        return values
+    rows = [values[i : i + width] for i in range(0, len(values), width)]
+    if any(sorted(n for n, _ in row) != sorted(names[:width]) for row in rows):
+        return values
+    return [("", Node("tuple", ("(", ")", *(v for _, v in sorted(row, key=lambda r: r[0]))))) for row in rows]
+
+
+def _bound(name: str, value: Node) -> Node:
+    """f(t) = 2t is f(x) = 2x: the arguments renamed by their place."""
+    _, _, inner = name.rstrip(")").partition("(")
+    return substitute(value, {a: sym(f"#{i}") for i, a in enumerate(inner.split(",")) if a.isalpha()}) if inner else value
+
+
+def _match(want: list[tuple[str, Node]], got: list[tuple[str, Node]], reference: Node, answer: Node) -> Judged:
+    if len(want) > 24 or len(got) > 24:
+        return ("unknown", "too many values") if len(want) == len(got) else DIFFERENT
+    names, others = {n for n, _ in want}, {n for n, _ in got}
+    strict = len(names) > 1 and len(others) > 1
+    if not strict and not _compatible(names, others):
+        return "unknown", f"named {', '.join(sorted(others))}, not {', '.join(sorted(names))}"
+    if len(names) > 1 and not strict and len(want) > 1:  # several named values answered without names: in order only
+        if len(want) != len(got):
+            return DIFFERENT
+        return _all([same_value(w, g) for (_, w), (_, g) in zip(want, got)])
+    if any("(" in n for n in names) and any("(" in n for n in others):
+        want, got = [(n, _bound(n, v)) for n, v in want], [(n, _bound(n, v)) for n, v in got]
+    want, got = _distinct(want), _distinct(got)
+    if len(want) == 1 and len(got) > 1 and want[0][1].op == "tuple" and all(g.op != "tuple" for _, g in got) and answer.op == "list":
+        return same_value(want[0][1], Node("tuple", ("(", ")", *(g for _, g in got))))  # (2, 3) answered as "2, 3"
+    if len(got) == 1 and len(want) > 1 and got[0][1].op == "tuple" and all(w.op != "tuple" for _, w in want) and reference.op == "list":
+        return same_value(Node("tuple", ("(", ")", *(w for _, w in want))), got[0][1])  # 2, 3 answered as (2, 3), in the same order
+    if len(want) != len(got):
+        return "fail", f"{len(got)} values where the reference has {len(want)}"
+    rest, unsure = list(got), ""
+    for name, value in want:
+        for other in rest:
+            if strict and other[0].split("(")[0] != name.split("(")[0]:
+                continue
+            outcome, why = same_value(value, other[1])
+            if outcome == "pass":
+                rest.remove(other)
+                break
+            unsure = unsure or (why if outcome == "unknown" else "")
+        else:
+            return ("unknown", unsure) if unsure else DIFFERENT
+    return EQUAL
+
+
+def _compatible(names: set[str], others: set[str]) -> bool:
+    """One name against another: the same but for case, index or wording; no name is any name."""
+    if "" in names or "" in others or len(names) != len(others) or len(names) != 1:
+        return True
+    one, other = next(iter(names)).split("(")[0], next(iter(others)).split("(")[0]
+    short = len(one.split("_")[0]) == 1 and len(other.split("_")[0]) == 1
+    return one == other or not short or one.split("_")[0].lower() == other.split("_")[0].lower()
+
+
+def _distinct(values: list[tuple[str, Node]]) -> list[tuple[str, Node]]:
+    out: list[tuple[str, Node]] = []
+    for name, value in values:
+        if not any(n == name and (v == value or (is_expression(v) and same(v, value) is True)) for n, v in out):
+            out.append((name, value))
+    return out
+
+
+def _all(verdicts: list[Judged]) -> Judged:
+    for wanted in ("fail", "unknown"):
+        for verdict in verdicts:
+            if verdict[0] == wanted:
+                return verdict
+    return EQUAL
+
+
+def same_value(want: Node, got: Node) -> Judged:
+    """One value against another."""
+    if want == got:
+        return EQUAL
+    if want.op == "rel" and got.op == "rel":
+        return _as_equations(want, got) or ("unknown", "relations of different kinds")
+    one, other = _cells(want), _cells(got)
+    if one is not None and other is not None:
+        return _same_cells(one, other)
+    if (one is None) != (other is None):
+        return "fail", "one value where the other is several"
+    if "quantity" in (want.op, got.op) or "deg" in (want.op, got.op):
+        return _same_quantity(want, got)
+    if want.op == "base" or got.op == "base":
+        return _same_base(want, got)
+    if want.op == "ratio" or got.op == "ratio":
+        return _same_ratio(want, got)
+    if not (is_expression(want) and is_expression(got)):
+        return ("fail", "another kind of value") if want.op != got.op else ("unknown", "values that cannot be compared")
+    told = same(want, got)
+    if told is True:
+        return EQUAL
+    if approximates(want, got) or approximates(got, want):
+        return "unknown", "equal only after rounding"
+    if told is False:
+        return DIFFERENT
+    return "unknown", told
+
+
+def _cells(node: Node) -> tuple[str, tuple[int, int], tuple[Node, ...]] | None:
+    """(brackets, shape, cells) of a tuple or matrix."""
+    if node.op == "tuple":
+        return node.args[0] + node.args[1], (1, len(node.args) - 2), node.args[2:]
+    if node.op == "matrix":
+        return "", (node.args[0], (len(node.args) - 1) // node.args[0]), node.args[1:]
+    return None
+
+
+def _same_cells(one: tuple[str, tuple[int, int], tuple[Node, ...]], other: tuple[str, tuple[int, int], tuple[Node, ...]]) -> Judged:
+    if len(one[2]) != len(other[2]) or (1 not in one[1] and one[1] != other[1]) or (1 not in other[1] and one[1] != other[1]):
+        return "fail", "another number of entries"
+    verdict = _all([same_value(a, b) for a, b in zip(one[2], other[2])])
+    if verdict[0] == "pass" and one[0] != other[0] and len(one[2]) == 2 and one[0] and other[0]:
+        return "fail", "the same ends, but open where the reference is closed or the reverse"
+    return verdict
+
+
+def _same_quantity(want: Node, got: Node) -> Judged:
+    (a, unit), (b, other) = _measured(want), _measured(got)
+    if unit and other:
+        told = compare_units(unit, other)
+        if told == "same":
+            return same_value(a, b)
+        factor = converted(other, unit)
+        if factor is not None:
+            return same_value(a, Node("mul", (b, Node("num", (factor, -1)))))
+        verdict = same_value(a, b)
+        return ("fail", f"the unit is {other!r}, not {unit!r}") if told == "different" else ("unknown", f"units {other!r} and {unit!r}") if verdict[0] == "pass" else verdict
+    verdict = same_value(a, b)
+    if "°" in (unit, other) and verdict[0] != "pass":
+        if _has_pi(b if unit else a):
+            return EQUAL if same(Node("deg", (a,)) if unit else a, Node("deg", (b,)) if other else b) is True else DIFFERENT
+    elif "%" in (unit, other) and not (unit and other):
+        x, y = constant(a), constant(b)
+        if isinstance(x, Fraction) and isinstance(y, Fraction):
+            if other and abs(x) < 1 and x != 0:
+                y = y / 100
+            return EQUAL if x == y else ("unknown", "a bare ratio where the reference is in percent") if unit and x == 100 * y else DIFFERENT
+    return verdict
+
+
+def _measured(node: Node) -> tuple[Node, str]:
+    return (node.args[0], "°") if node.op == "deg" else (node.args[0], node.args[1]) if node.op == "quantity" else (node, "")
+
+
+def _has_pi(node: Node) -> bool:
+    from filters.verifiers.expressions import walk
+
+    return any(n == Node("const", ("pi",)) for n in walk(node))
+
+
+def _same_base(want: Node, got: Node) -> Judged:
+    if want.op == got.op == "base":
+        return EQUAL if want == got else ("fail", "another number or base") if want.args[1] == got.args[1] else ("unknown", "another base")
+    if want.op == "base":
+        return EQUAL if got == Node("num", (Fraction(int(want.args[0])), -1)) else DIFFERENT
+    return ("unknown", "a base where the reference has none") if want == Node("num", (Fraction(int(got.args[0])), -1)) else DIFFERENT
+
+
+def _same_ratio(want: Node, got: Node) -> Judged:
+    a, b = _terms(want), _terms(got)
+    if len(a) == 1 or len(b) == 1:
+        return same_value(Node("div", tuple(a)), b[0]) if len(a) == 2 else same_value(a[0], Node("div", tuple(b))) if len(b) == 2 else DIFFERENT
+    if len(a) != len(b):
+        return "fail", "another number of terms"
+    return _all([same_value(Node("mul", (x, b[0])), Node("mul", (y, a[0]))) for x, y in zip(a[1:], b[1:])])
+
+
+def _terms(node: Node) -> list[Node]:
+    return [*_terms(node.args[0]), node.args[1]] if node.op == "ratio" else [node]

@@ -1,0 +1,108 @@
+"""Are two expressions the same? True, False, or a sentence why it cannot be told."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from functools import lru_cache
+from typing import Any
+
+from filters.verifiers.evaluation import close, context, free_symbols, integral, value_at
+from filters.verifiers.expressions import Node, is_decimal, is_expression, walk
+
+REAL_POINTS, WHOLE_POINTS = 6, 8
+NONE: frozenset[str] = frozenset()
+Told = bool | str
+
+
+@lru_cache(maxsize=65_536)
+def same(left: Node, right: Node) -> Told:
+    """The same value wherever both exist. Constants: equal to 40 digits. Symbols: equal at every sampled point, at least three of them."""
+    if left == right:
+        return True
+    if not (is_expression(left) and is_expression(right)):
+        return False
+    told = _same(left, right, 0)
+    if told is not True and (_bare_log(left) or _bare_log(right)):
+        again = _same(left, right, 10)
+        return True if again is True else told
+    return told
+
+
+def _same(left: Node, right: Node, log_base: int) -> Told:
+    names = free_symbols(left) | free_symbols(right)
+    if not names:
+        a, b = value_at(left, NONE, 0, False, log_base), value_at(right, NONE, 0, False, log_base)
+        if isinstance(a, str) or isinstance(b, str):
+            return a if isinstance(a, str) else str(b)
+        return close(a, b)
+    whole = integral(left) or integral(right)
+    agreed, reason = 0, "the values do not exist at enough points"
+    for index in range(WHOLE_POINTS if whole else REAL_POINTS):
+        a, b = value_at(left, names, index, whole, log_base), value_at(right, names, index, whole, log_base)
+        if isinstance(a, str) or isinstance(b, str):
+            if isinstance(a, str) and isinstance(b, str):
+                reason = a
+            continue
+        if close(a, b):
+            agreed += 1
+        elif whole or index < 2:
+            return False
+        elif agreed >= 2 and (not _is_real(a) or not _is_real(b)):
+            continue  # roots and logarithms off their domain
+        elif agreed >= 2:
+            return "equal where the symbols are positive, not elsewhere"
+        else:
+            return False
+    return True if agreed >= 3 or (agreed == 2 and not whole) else reason
+
+
+def proportional(left: Node, right: Node, positive: bool = False) -> Told:
+    """left = c * right with one constant c != 0 (c > 0 where `positive`) at every sampled point."""
+    names = free_symbols(left) | free_symbols(right)
+    if not (is_expression(left) and is_expression(right)):
+        return "not two expressions"
+    if not names:
+        return "no variable"
+    factor, seen = None, 0
+    for index in range(REAL_POINTS):
+        a, b = value_at(left, names, index, False, 0), value_at(right, names, index, False, 0)
+        if isinstance(a, str) or isinstance(b, str):
+            continue
+        if close(a, Fraction(0)) or close(b, Fraction(0)):
+            return "zero at a sampled point"
+        ratio = a / b if isinstance(a, Fraction) and isinstance(b, Fraction) else number(a) / number(b)
+        if factor is not None and not close(ratio, factor):
+            return False
+        factor, seen = ratio, seen + 1
+    if factor is None or seen < 3:
+        return "the values do not exist at enough points"
+    return not positive or (_is_real(factor) and (factor if isinstance(factor, Fraction) else context().re(factor)) > 0)
+
+
+def constant(node: Node) -> Any:
+    """The value of an expression without variables, else None."""
+    if not is_expression(node) or free_symbols(node):
+        return None
+    value = value_at(node, NONE, 0, False, 0)
+    return None if isinstance(value, str) else value
+
+
+def number(value: Any) -> Any:
+    return context().mpf(value.numerator) / value.denominator if isinstance(value, Fraction) else value
+
+
+def approximates(exact: Node, decimal: Node) -> bool:
+    """Does `decimal` round `exact`, to the digits written?"""
+    if not is_decimal(decimal):
+        return False
+    a, b = constant(exact), constant(decimal)
+    digits = max((n.args[1] for n in walk(decimal) if n.op == "num"), default=0)
+    return a is not None and b is not None and bool(abs(number(a) - number(b)) <= context().mpf("0.6") * context().mpf(10) ** -min(digits, 30))
+
+
+def _is_real(value: Any) -> bool:
+    return isinstance(value, Fraction) or bool(abs(context().im(value)) < context().mpf(10) ** -30 * (1 + abs(value)))
+
+
+def _bare_log(node: Node) -> bool:
+    return any(n.op == "fn" and n.args[0] == "log" for n in walk(node))
