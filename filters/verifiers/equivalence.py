@@ -10,7 +10,7 @@ from fractions import Fraction
 
 from data.records import Outcome
 from filters.verifiers.evaluation import free_symbols
-from filters.verifiers.expressions import Node, is_decimal, is_expression, substitute, sym, with_sign
+from filters.verifiers.expressions import Node, has_sign, is_decimal, is_expression, substitute, sym, walk, with_sign
 from filters.verifiers.families import same_family
 from filters.verifiers.qualifiers import parameters, same_qualifiers
 from filters.verifiers.realsets import RealSet, real_set, same_set
@@ -167,7 +167,8 @@ def _as_congruences(reference: Node, answer: Node) -> Judged | None:
 
 
 def _as_values(reference: Node, answer: Node) -> Judged | None:
-    want, got = _values(reference), _values(answer)
+    lone = reference.op != "rel" or answer.op != "rel"
+    want, got = _values(reference, lone=lone), _values(answer, lone=lone)
     if isinstance(want, str) or isinstance(got, str):
         return "unknown", want if isinstance(want, str) else str(got)
     one, other = _shaped(want), _shaped(got)
@@ -175,15 +176,38 @@ def _as_values(reference: Node, answer: Node) -> Judged | None:
         shaped = _match(one, other, reference, answer)
         if shaped[0] == "pass":
             return shaped
-    return _match(want, got, reference, answer)
+    verdict = _match(want, got, reference, answer)
+    if verdict[0] != "pass" and (_free_signs(reference) or _free_signs(answer)):
+        every = _match(_every_sign(reference), _every_sign(answer), reference, answer)
+        return every if every[0] == "pass" else verdict
+    return verdict
 
 
-def _values(node: Node, name: str = "", bound: tuple[str, ...] = ()) -> list[tuple[str, Node]] | str:
+def _free_signs(node: Node) -> bool:
+    """Several ± in one tuple: they may go together or each for itself."""
+    return any(n.op == "tuple" and sum(m.op == "pm" for m in walk(n)) > 1 and not any(m.op == "mp" for m in walk(n)) for n in walk(node))
+
+
+def _every_sign(node: Node) -> list[tuple[str, Node]]:
+    """(±3, ±2) as all four; what holds no ± stays."""
+    if node.op in ("list", "set"):
+        return [v for item in (node.args[1:] if node.op == "list" else node.args) for v in _every_sign(item)]
+    if node.op == "rel" and node.args[0] == ("=",):
+        return _every_sign(node.args[2])
+    if node.op != "tuple":
+        return [("", node)]
+    cells: list[tuple[Node, ...]] = [()]
+    for cell in node.args[2:]:
+        cells = [(*c, s) for c in cells for s in dict.fromkeys((with_sign(cell, 1), with_sign(cell, -1)))][:64]
+    return [("", Node("tuple", (*node.args[:2], *c))) for c in cells]
+
+
+def _values(node: Node, name: str = "", *, lone: bool = True) -> list[tuple[str, Node]] | str:
     """The values an answer states, each with its name; ± taken apart; a sentence where the answer contradicts itself."""
     if node.op == "list" or node.op == "set":
         out: list[tuple[str, Node]] = []
         for item in node.args[1:] if node.op == "list" else node.args:
-            part = _values(item, name)
+            part = _values(item, name, lone=lone)
             if isinstance(part, str):
                 return part
             out += part
@@ -191,10 +215,10 @@ def _values(node: Node, name: str = "", bound: tuple[str, ...] = ()) -> list[tup
                 name = part[0][0]  # "x = 1, 2": the second value has the name of the first
         return out
     if node.op == "rel" and set(node.args[0]) <= {"=", "~"}:
-        return _named(node)
+        return _named(node, lone)
     if node.op == "rel" and node.args[0] == ("in",) and node.args[2].op in ("set", "tuple", "list"):
         return _values(node.args[2], _name_of(node.args[1])[0])
-    if node.op in ("pm", "mp") or (is_expression(node) and with_sign(node, 1) != node):
+    if (is_expression(node) or node.op in ("tuple", "matrix", "quantity")) and has_sign(node):
         return [(name, with_sign(node, 1)), (name, with_sign(node, -1))]
     return [(name, node)]
 
@@ -212,8 +236,8 @@ def _name_of(node: Node) -> tuple[str, tuple[str, ...]]:
     return "", ()
 
 
-def _named(node: Node) -> list[tuple[str, Node]] | str:
-    """"x = 3/4 = 0.75": one value under one name, the sides agreeing; "a + b = 5" is 5."""
+def _named(node: Node, lone: bool) -> list[tuple[str, Node]] | str:
+    """"x = 3/4 = 0.75": one value under one name, the sides agreeing; "a + b = 5" is 5, unless it is compared with another equation."""
     ops, sides = list(node.args[0]), list(node.args[1:])
     name, arguments = _name_of(sides[0])
     if name:
@@ -221,7 +245,7 @@ def _named(node: Node) -> list[tuple[str, Node]] | str:
         if first == "~" and len(sides) == 1 and not is_decimal(sides[0]):
             return "an approximate equality"
     elif len(sides) == 2 and constant(sides[1]) is not None and constant(sides[0]) is None and is_expression(sides[0]):
-        if len(free_symbols(sides[0])) < 2:
+        if len(free_symbols(sides[0])) < 2 or not lone:
             return [("", node)]  # "2x = 10" states no value
         return [("", sides[1])]
     elif len(free_symbols(node)) > 0:
@@ -291,7 +315,10 @@ def _compatible(names: set[str], others: set[str]) -> bool:
     """One name against another: the same but for case, index or wording; no name is any name."""
     if "" in names or "" in others or len(names) != len(others) or len(names) != 1:
         return True
-    one, other = next(iter(names)).split("(")[0], next(iter(others)).split("(")[0]
+    one, other = next(iter(names)), next(iter(others))
+    if "y" in (one, other) and "(" in one + other:
+        return True  # y = 2x is f(x) = 2x
+    one, other = one.split("(")[0], other.split("(")[0]
     short = len(one.split("_")[0]) == 1 and len(other.split("_")[0]) == 1
     return one == other or not short or one.split("_")[0].lower() == other.split("_")[0].lower()
 
@@ -388,8 +415,6 @@ def _measured(node: Node) -> tuple[Node, str]:
 
 
 def _has_pi(node: Node) -> bool:
-    from filters.verifiers.expressions import walk
-
     return any(n == Node("const", ("pi",)) for n in walk(node))
 
 

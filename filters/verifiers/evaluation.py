@@ -42,6 +42,7 @@ class Evaluator:
 
     def __init__(self, point: dict[str, Value], log_base: int = 0, steps: int = MAX_STEPS) -> None:
         self.point, self.log_base, self.steps, self.ctx = point, log_base, steps, context()
+        self.off_domain = False  # a root or logarithm of a negative number was taken on the way
 
     def __call__(self, node: Node) -> Value:
         self.steps -= 1
@@ -135,7 +136,11 @@ class Evaluator:
         if isinstance(base, Fraction) and isinstance(exponent, Fraction) and base > 0 and (root := _exact_root(base, exponent.denominator)) is not None:
             return self.power(root, Fraction(exponent.numerator))
         self.sized(base, exponent)
+        self.off_domain |= self.negative(base)
         return self.number(base) ** self.number(exponent)
+
+    def negative(self, value: Value) -> bool:
+        return bool(value < 0) if isinstance(value, Fraction) else bool(self.ctx.im(value) == 0 and self.ctx.re(value) < 0)
 
     def sized(self, base: Value, exponent: Value) -> None:
         size = abs(self.ctx.log(abs(self.number(base)))) if base != 0 else 0
@@ -156,6 +161,7 @@ class Evaluator:
         value = self.number(value)
         if n % 2 and self.ctx.im(value) == 0 and self.ctx.re(value) < 0:
             return -self.ctx.root(-value, n)
+        self.off_domain |= self.negative(value)
         return self.ctx.sqrt(value) if n == 2 else self.ctx.root(value, n)
 
     def function(self, name: str, args: list[Value]) -> Value:
@@ -172,6 +178,7 @@ class Evaluator:
         if name in ("log", "lg", "ln"):
             if value == 0:
                 raise Refused("the logarithm of zero")
+            self.off_domain |= self.negative(value)
             base = 10 if name == "lg" else self.log_base if name == "log" else 0
             return ctx.log(value) / ctx.log(base) if base else ctx.log(value)
         if name in _PLAIN:
@@ -275,6 +282,7 @@ def _log_base(self: Evaluator, base: Value, value: Value) -> Value:
     base, value = self.number(base), self.number(value)
     if base == 0 or base == 1 or value == 0:
         raise Refused("the logarithm does not exist")
+    self.off_domain |= self.negative(value)
     return self.ctx.log(value) / self.ctx.log(base)
 
 
@@ -366,14 +374,15 @@ def sample(names: frozenset[str], index: int, whole: bool) -> dict[str, Value]:
 
 
 @lru_cache(maxsize=65_536)
-def value_at(node: Node, names: frozenset[str], index: int, whole: bool, log_base: int) -> Value | str:
-    """The value at a fixed point, or why there is none."""
+def value_at(node: Node, names: frozenset[str], index: int, whole: bool, log_base: int) -> tuple[Value | str, bool]:
+    """(value at a fixed point or why there is none, whether a root or logarithm of a negative number was taken on the way)."""
+    evaluator = Evaluator(sample(names, index, whole), log_base)
     try:
-        return Evaluator(sample(names, index, whole), log_base)(node)
+        return evaluator(node), evaluator.off_domain
     except Refused as error:
-        return str(error)
+        return str(error), True
     except (OverflowError, ZeroDivisionError, ValueError, TypeError, RecursionError):
-        return "the value does not exist or is too large"
+        return "the value does not exist or is too large", True
 
 
 def close(left: Value, right: Value) -> bool:

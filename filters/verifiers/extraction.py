@@ -19,7 +19,13 @@ POLICIES: tuple[str, ...] = get_args(Policy)
 MAX_RESPONSE = 64_000  # characters from the end that are searched for marks
 MAX_MARKS = 200  # marks of one kind; more than that is no answer but a list
 
-_WEAK = re.compile(r"(?:\banswer\b[ \t*_]{0,8}(?:is\b|:|=)[ \t*_:]{0,8}|^[ \t*]{0,8}A:[ \t]{0,8})", re.IGNORECASE | re.MULTILINE)
+_WEAK = re.compile(
+    r"(?:\banswer\b(?: to [^.:\n]{1,80}?)?,?(?: therefore| then| thus| hence)?,?[ \t*_]{0,8}(?:is\b|are\b|:|=|would be\b|should be\b)[ \t*_:]{0,8}"
+    r"|\bcorrect (?:option|choice)[ \t*_]{0,8}(?:is\b|:)[ \t*_:]{0,8}"
+    r"|^[ \t*#_]{0,8}(?:the )?(?:final )?answer[ \t*#_:]{0,8}$"
+    r"|^[ \t*]{0,8}A:[ \t]{0,8})",
+    re.IGNORECASE | re.MULTILINE,
+)
 _NUMBER_IN_TEXT = re.compile(
     r"(?<![0-9A-Za-z_.])[-−]?(?:[$€£][ ]?)?-?(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?(?:/[0-9]+(?:\.[0-9]+)?)?[ ]?%?"
 )
@@ -84,11 +90,11 @@ def weak_marks(response: str) -> list[str]:
 
 
 def find_answer(
-    response: str, policy: str, agree: Callable[[str, str], bool], *, numeric: bool, several: bool = False
+    response: str, policy: str, agree: Callable[[str, str], bool], *, plausible: Callable[[str], bool], several: bool = False
 ) -> tuple[str | None, str]:
     """(answer, "") or (None, why there is none). `agree` says whether two texts state the same answer.
 
-    numeric: a number is wanted, so weak marks that hold none ("the answer is in dollars") are not answers.
+    plausible: could a text behind a weak mark be the answer at all? ("the answer is in dollars" is none where a number is wanted)
     several: the reference states several values, so boxes side by side ("\\boxed{1} and \\boxed{2}") are one answer.
     """
     text = response[-MAX_RESPONSE:]
@@ -99,7 +105,7 @@ def find_answer(
         text = said
     marks = strong_marks(text)
     if not marks:
-        marks = [m for m in weak_marks(text) if not numeric or re.search(r"[0-9\\½⅓¼√π]|\d", m)]
+        marks = [m for m in weak_marks(text) if plausible(m)]
     if marks:
         if not marks[-1]:
             return None, "no final answer: nothing follows the answer's mark"

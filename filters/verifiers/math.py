@@ -67,7 +67,8 @@ def normal_text(text: str) -> str:
         return words.casefold() if len(words) > 1 else words
     for dress in ("\\left", "\\right", "\\,", "\\!", "\\;", "\\ "):
         words = words.replace(dress, "")
-    return re.sub(r"\s+", "", words.replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac"))
+    words = words.replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac")
+    return re.sub(r"(?<![0-9])\s+|\s+(?![0-9\s])", "", words)
 
 
 def _one_word(text: str) -> bool:
@@ -92,7 +93,10 @@ def compare_answers(reference: str, answer: str, *, marked: bool = True) -> Judg
     """
     want, got = _parse(reference), _parse(answer[: MAX_LENGTH + 1])
     if isinstance(want, Number) and isinstance(got, Number) and not ("=" in reference and "=" in answer):
-        return compare_numbers(want, got)
+        verdict = compare_numbers(want, got)
+        if verdict[0] == "unknown" and same_unit(want.unit, "%") and not got.unit and ("/" in answer or "frac" in answer):
+            return "pass", "equal"  # 5/8 is 62.5 %; only a bare decimal may mean percent
+        return verdict
     return _compare_slowly(reference, answer[: MAX_ANSWER + 1], marked)
 
 
@@ -102,16 +106,12 @@ def _compare_slowly(reference: str, answer: str, marked: bool) -> Judged:
     if want_text and want_text == normal_text(answer):
         return "pass", "equal text"
     want = _parse(reference)
+    spelled = phrases.spelled_out(reference) or reference, phrases.spelled_out(answer) or answer
+    if spelled != (reference, answer) and (again := compare_answers(*spelled, marked=marked))[0] == "pass":
+        return again
     verdict = _by_choice(reference, answer) or _by_clock(reference, answer) or _by_tree(reference, answer)
     if verdict[0] == "pass" or (verdict[0] == "fail" and verdict[1] != _UNREAD):
         return verdict
-    spelled = [(phrases.spelled_out(reference) or reference, phrases.spelled_out(answer) or answer)]
-    if spelled[0] != (reference, answer):
-        again = compare_answers(*spelled[0])
-        if again[0] == "pass" or verdict[1] == _UNREAD:
-            verdict = again if again[1] != _UNREAD else verdict
-        if again[0] == "pass":
-            return again
     for value in phrases.stated_value(answer, marked=marked):
         if value != answer and (isinstance(_parse(value[: MAX_LENGTH + 1]), Number) or isinstance(read(value), Node) or not isinstance(read(reference), Node)):
             stated = compare_answers(reference, value)
@@ -176,6 +176,22 @@ def _agree(one: str, other: str) -> bool:
     return normal_text(one) == normal_text(other) or _compare_slowly(one[: MAX_ANSWER + 1], other[: MAX_ANSWER + 1], True)[0] == "pass"
 
 
+_DIGIT = re.compile(r"[0-9\\½⅓¼√π]|\d")
+
+
+def _holds_number(mark: str) -> bool:
+    return _DIGIT.search(mark) is not None
+
+
+def _anything(mark: str) -> bool:
+    return True
+
+
+def _plausible(mark: str) -> bool:
+    """Where the reference is mathematics: mathematics, or at least a few words."""
+    return not mark or len(mark) <= 80 or "$" in mark or isinstance(read(mark[: MAX_ANSWER + 1]), Node)
+
+
 def _several(reference: str) -> bool:
     tree = read(reference)
     return isinstance(tree, Node) and (tree.op in ("list", "set", "where") or has_sign(tree))
@@ -185,7 +201,8 @@ def judge(reference: str, response: str, extract: str = "strict") -> Judged:
     """(outcome, reason) of one response; pure and total. A response and what the ledger stored of it are judged alike."""
     response = storable(response)
     numeric = isinstance(_parse(reference), Number)
-    answer, why = find_answer(response, extract, _agree, numeric=numeric, several=not numeric and _several(reference))
+    plausible = _holds_number if numeric else _plausible if isinstance(read(reference), Node) else _anything
+    answer, why = find_answer(response, extract, _agree, plausible=plausible, several=not numeric and _several(reference))
     if answer is None:
         return "fail", why
     if why != "bare":
@@ -194,7 +211,7 @@ def judge(reference: str, response: str, extract: str = "strict") -> Judged:
     if verdict[0] == "pass" or isinstance(_parse(answer[: MAX_LENGTH + 1]), Number) or (not numeric and isinstance(read(answer), Node)):
         return verdict
     if extract == "last_number":  # one unmarked line is an answer only if nothing else is in it
-        answer, why = find_answer(response + "\n.\n.", extract, _agree, numeric=numeric)
+        answer, why = find_answer(response + "\n.\n.", extract, _agree, plausible=plausible)
         return ("fail", why) if answer is None else compare_answers(reference, answer)
     return ("unknown", verdict[1]) if verdict[0] == "unknown" and not numeric and len(answer) <= 80 else ("fail", "no final answer")
 

@@ -15,11 +15,12 @@ _DIVIDE = frozenset(("/", "div", ":"))
 _FRACTIONS = frozenset("frac dfrac tfrac cfrac sfrac nicefrac".split())
 _BINOMIALS = frozenset("binom dbinom tbinom".split())
 _INVERSES = {"asin": "arcsin", "acos": "arccos", "atan": "arctan"}
-_OPENERS = {"(": ")", "[": "]", "{": "}", "\\{": "\\}"}
+_OPENERS = {"(": ")", "[": "]", "{": "}", "\\{": "\\}", "langle": "rangle"}
 _STARTS = frozenset("( [ { | pi infty sqrt cbrt lfloor lceil lvert vert mathbb emptyset varnothing begin sum prod overline infinity inf".split()) | GREEK
 _STARTS_ALL = _STARTS | _FRACTIONS | _BINOMIALS | FUNCTIONS
 _FIELDS = {"R": "R", "Z": "Z", "N": "N", "Q": "Q", "C": "C"}
 _NO_UNIT = frozenset("and or where for with if when such given provided while whenever assuming as is are not mod".split())
+_REMARKS = frozenset("= < > <= >= in ge geq le leq geqslant leqslant ne neq where for with if any all integer integers".split())
 _DOTS = frozenset(("...", "ldots", "dots", "cdots", "dotsc", "dotsb"))
 
 
@@ -153,9 +154,21 @@ class Operands:
             return True
         if token.value == "|":
             return self.bars == 0 and not self.mid
-        if token.value == "(" and self.value(1) in ("mod", "pmod", "bmod"):
+        if token.value == "(" and (self.value(1) in ("mod", "pmod", "bmod") or self.remark_ahead()):
             return False
         return (token.kind == "cmd" or token.kind == "op" or token.kind == "begin") and (token.value in _STARTS_ALL or token.value == "\\{" or token.kind == "begin")
+
+    def remark_ahead(self) -> bool:
+        """At a bracket that holds a relation: "(k ∈ ℤ)" behind a value is no factor."""
+        depth = 0
+        for token in self.tokens[self.at :]:
+            depth += token.value in _OPENERS
+            depth -= token.value in (")", "]", "}", "\\}")
+            if depth == 0:
+                return False
+            if token.value in _REMARKS:
+                return True
+        return False
 
     def juxtaposed(self, left: Node) -> Node:
         start, here = self.tokens[self.at - 1], self.tokens[self.at]
@@ -276,8 +289,9 @@ class Operands:
         if self.value() in ("overline", "dot", "bar") and "." in text:
             self.at += 1
             block = self.digits_in_braces()
-            while self.value() == "dot":
-                self.at += 1
+            while self.value() == "dot" or (self.value(1) == "dot" and self.value().isdigit()):
+                block += self.value() if self.value() != "dot" else ""
+                self.at += 1 if self.value() == "dot" else 2
                 block += self.digits_in_braces()
             return num(_repeat(text, block))
         if self.value() in _DOTS and "." in text and (match := re.search(r"(?:(\d)\1{2,}|(\d{2,6}?)\2+)\Z", text)):
@@ -324,7 +338,7 @@ class Operands:
         self.descend()
         bars, mid = self.bars, self.mid
         self.bars, self.mid = 0, opener == "\\{"
-        closers = frozenset((")", "]", "[", "\\}", "}", "|", "mid", ":"))
+        closers = frozenset((")", "]", "[", "\\}", "}", "|", "mid", ":", "rangle"))
         if opener == "\\{" and self.value() == "\\}":
             self.at += 1
             self.bars, self.mid, self.depth = bars, mid, self.depth - 1
@@ -349,6 +363,8 @@ class Operands:
             if opener == "{":
                 return node if node.op != "list" else Node("set", items)
             return node if node.op == "builder" else Node("set", items)
+        if opener == "langle" and closer == "rangle":
+            return Node("tuple", ("(", ")", *items))
         if closer not in (")", "]", "["):
             raise Unreadable("the answer is not well-formed")
         if opener == "]" or closer == "[":

@@ -29,7 +29,7 @@ _PHRASES = [
     (r"(?:positive )?infinity", r"\infty"),
     (r"negative infinity|minus infinity", r"-\infty"),
 ]  # fmt: skip
-_WHOLE_PHRASES = [(re.compile(pattern + r"\Z"), meaning) for pattern, meaning in _PHRASES]
+_WHOLE_PHRASES = [(re.compile(rf"(?:{pattern})\Z"), meaning) for pattern, meaning in _PHRASES]
 _EXCEPT = re.compile(r"(?:all|any|every) reals?(?: numbers?| values?)?(?: (?:of )?[a-z])?,? (?:except|other than|excluding|but|not equal to|besides)(?: for)? (.+)\Z")
 _COMPARISONS = [
     (re.compile(r"\b(?:is )?(?:strictly )?(?:greater|more|larger) than or equal to\b|\bis at least\b|\bno less than\b"), r" \\ge "),
@@ -75,9 +75,14 @@ def spelled_out(text: str) -> str:
         out = pattern_.sub(sign, out)
     if (between := re.match(r"(?:[a-zA-Z] is )?between (\S+) and (\S+)(,? inclusive)?\Z", out)) is not None:
         return f"[{between[1]},{between[2]}]" if between[3] else f"({between[1]},{between[2]})"
-    out = re.sub(r"\b[A-Za-z]+(?:[- ][A-Za-z]+)*\b", lambda m: _digits(m.group()), out)
+    out = _FRACTION_WORDS.sub(lambda m: f"{_digits(m[1]) if m[1].lower() != 'a' else 1}/{_PARTS[m[2].lower().rstrip('s')]}", out)
+    out = re.sub(r"(?<!\\)\b[A-Za-z]+(?:[- ][A-Za-z]+)*\b", lambda m: _digits(m.group()), out)
     out = re.sub(r"\b(\d+)(?:st|nd|rd|th)\b", r"\1", out)
     return out if out != words else ""
+
+
+_PARTS = {"half": 2, "halve": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7, "eighth": 8, "ninth": 9, "tenth": 10, "hundredth": 100}
+_FRACTION_WORDS = re.compile(rf"\b(a|{'|'.join(NUMBER_WORDS)})[ -]({'|'.join(_PARTS)})s?\b", re.IGNORECASE)
 
 
 def _digits(words: str) -> str:

@@ -31,14 +31,14 @@ def same(left: Node, right: Node) -> Told:
 def _same(left: Node, right: Node, log_base: int) -> Told:
     names = free_symbols(left) | free_symbols(right)
     if not names:
-        a, b = value_at(left, NONE, 0, False, log_base), value_at(right, NONE, 0, False, log_base)
+        a, b = value_at(left, NONE, 0, False, log_base)[0], value_at(right, NONE, 0, False, log_base)[0]
         if isinstance(a, str) or isinstance(b, str):
             return a if isinstance(a, str) else str(b)
         return close(a, b)
     whole = integral(left) or integral(right)
     agreed, reason = 0, "the values do not exist at enough points"
     for index in range(WHOLE_POINTS if whole else REAL_POINTS):
-        a, b = value_at(left, names, index, whole, log_base), value_at(right, names, index, whole, log_base)
+        (a, off), (b, off_too) = value_at(left, names, index, whole, log_base), value_at(right, names, index, whole, log_base)
         if isinstance(a, str) or isinstance(b, str):
             if isinstance(a, str) and isinstance(b, str):
                 reason = a
@@ -47,7 +47,7 @@ def _same(left: Node, right: Node, log_base: int) -> Told:
             agreed += 1
         elif whole or index < 2:
             return False
-        elif agreed >= 2 and (not _is_real(a) or not _is_real(b)):
+        elif agreed >= 2 and (off or off_too):
             continue  # roots and logarithms off their domain
         elif agreed >= 2:
             return "equal where the symbols are positive, not elsewhere"
@@ -65,7 +65,7 @@ def proportional(left: Node, right: Node, positive: bool = False) -> Told:
         return "no variable"
     factor, seen = None, 0
     for index in range(REAL_POINTS):
-        a, b = value_at(left, names, index, False, 0), value_at(right, names, index, False, 0)
+        a, b = value_at(left, names, index, False, 0)[0], value_at(right, names, index, False, 0)[0]
         if isinstance(a, str) or isinstance(b, str):
             continue
         if close(a, Fraction(0)) or close(b, Fraction(0)):
@@ -83,7 +83,7 @@ def constant(node: Node) -> Any:
     """The value of an expression without variables, else None."""
     if not is_expression(node) or free_symbols(node):
         return None
-    value = value_at(node, NONE, 0, False, 0)
+    value = value_at(node, NONE, 0, False, 0)[0]
     return None if isinstance(value, str) else value
 
 

@@ -99,7 +99,9 @@ def tokens_of(text: str) -> list[Token]:
 
 def _letters(run: str, out: list[Token], spaced: bool) -> None:
     """A run of letters: a known name, a word of prose, or a product of one-letter symbols."""
-    if run in _WORD_COMMANDS or run in GREEK:
+    if run == "in" and out and out[-1].kind == "num":
+        out.append(Token("word", run, spaced))  # inches
+    elif run in _WORD_COMMANDS or run in GREEK:
         out.append(Token("cmd", run, spaced))
     elif len(run) == 1 or is_product(run):
         out += [Token("sym", letter, spaced and i == 0) for i, letter in enumerate(run)]
@@ -134,11 +136,11 @@ def _styled(text: str, at: int, name: str, out: list[Token], spaced: bool) -> in
     inner = text[at + 1 : end]
     plain = inner.strip()
     if name in _TEXT or (name in ("mathrm", "mathsf", "mathit", "mathbf") and re.fullmatch(r"[A-Za-z ]{2,}", plain)):
-        if plain in _WORD_COMMANDS or plain in GREEK:
+        if (plain in _WORD_COMMANDS and plain not in ("in", "mod")) or plain in GREEK:
             out.append(Token("cmd", plain, spaced))
         elif len(plain) == 1 and plain.isalpha() and name not in ("text", "mbox"):
             out.append(Token("sym", plain, spaced))
-        elif re.fullmatch(r"[-+]?[\d.,]+", plain):
+        elif name in ("text", "mbox", "textbf", "mathrm") and re.search(r"\d", plain):
             out += tokens_of(plain)
         elif plain:
             out.append(Token("text", plain, spaced))
