@@ -6,13 +6,14 @@ equations up to a constant factor, matrices, congruences. What cannot be decided
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 
 from data.records import Outcome
 from filters.verifiers.evaluation import free_symbols
 from filters.verifiers.expressions import Node, has_sign, is_decimal, is_expression, substitute, sym, walk, with_sign
 from filters.verifiers.families import same_family
-from filters.verifiers.qualifiers import parameters, same_qualifiers
+from filters.verifiers.qualifiers import idle, parameters, same_qualifiers
 from filters.verifiers.realsets import RealSet, real_set, same_set
 from filters.verifiers.sameness import approximates, constant, proportional, same
 from filters.verifiers.units import compare_units, converted
@@ -32,11 +33,26 @@ def compare(reference: Node, answer: Node) -> Judged:
     verdict = _compare(want, got)
     if verdict[0] != "pass" and (want_rules or got_rules or _families(want, got)):
         verdict = max(verdict, same_family(want, want_rules, got, got_rules), key=lambda v: v[0] == "pass")
+    if verdict[0] != "pass" and (want_rules or got_rules):
+        verdict = _renamed(want, want_rules, got, got_rules) or verdict
     if verdict[0] == "pass":
         told = same_qualifiers(want_rules, got_rules, parameters(want) | parameters(got))
         if told is not True:
             return "unknown", told
     return verdict
+
+
+def _renamed(want: Node, want_rules: tuple[Node, ...], got: Node, got_rules: tuple[Node, ...]) -> Judged | None:
+    """A declared constant or parameter may have another name: f(x) = cx, c ∈ ℝ, against f(x) = kx."""
+    mine, yours = free_symbols(want) - free_symbols(got), free_symbols(got) - free_symbols(want)
+    if len(mine) != 1 or len(yours) != 1 or not (all(map(idle, want_rules)) and all(map(idle, got_rules))):
+        return None
+    (one,), (other,) = mine, yours
+    declared = {n for r in (*want_rules, *got_rules) for n in (re.findall(r"\b[A-Za-z]\b", str(r.args[0])) if r.op == "text" else free_symbols(r))}
+    if not declared & {one, other}:
+        return None
+    verdict = _compare(want, substitute(got, {other: sym(one)}))
+    return verdict if verdict[0] == "pass" else None
 
 
 def _families(left: Node, right: Node) -> bool:
@@ -130,7 +146,7 @@ def _relations(node: Node) -> list[tuple[str, Node]]:
     """Each as (sign of relation, left - right), > turned into <; [] where the answer is not made of relations between expressions."""
     items = node.args[1:] if node.op == "list" else (node,)
     out = []
-    for item in items:
+    for item in [i for one in items for i in ((with_sign(one, 1), with_sign(one, -1)) if one.op == "rel" and has_sign(one) else (one,))]:
         if item.op != "rel" or not all(is_expression(p) for p in item.args[1:]):
             return []
         for op, left, right in zip(item.args[0], item.args[1:], item.args[2:]):
@@ -279,6 +295,8 @@ def _bound(name: str, value: Node) -> Node:
 def _match(want: list[tuple[str, Node]], got: list[tuple[str, Node]], reference: Node, answer: Node) -> Judged:
     if len(want) > 24 or len(got) > 24:
         return ("unknown", "too many values") if len(want) == len(got) else DIFFERENT
+    if len(want) > 1 and "" in {n for n, _ in want} | {n for n, _ in got}:  # x_1 = 2, x_2 = 3 are two roots
+        want, got = _rootless(want), _rootless(got)
     names, others = {n for n, _ in want}, {n for n, _ in got}
     strict = len(names) > 1 and len(others) > 1
     if not strict and not _compatible(names, others):
@@ -309,6 +327,10 @@ def _match(want: list[tuple[str, Node]], got: list[tuple[str, Node]], reference:
         else:
             return ("unknown", unsure) if unsure else DIFFERENT
     return EQUAL
+
+
+def _rootless(values: list[tuple[str, Node]]) -> list[tuple[str, Node]]:
+    return [("x", v) for _, v in values] if values and all(re.fullmatch(r"[xz]_\d", n) for n, _ in values) else values
 
 
 def _compatible(names: set[str], others: set[str]) -> bool:

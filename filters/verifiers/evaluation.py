@@ -15,8 +15,8 @@ from typing import Any
 
 from filters.verifiers.expressions import Node, symbols, walk
 
-MAX_BITS = 20_000  # of an exact number
-MAX_FACTORIAL = 1_000
+MAX_BITS = 60_000  # of an exact number
+MAX_FACTORIAL = 2_500
 MAX_STEPS = 20_000  # tree nodes visited in one evaluation
 DIGITS = 50
 

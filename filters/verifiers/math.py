@@ -77,7 +77,7 @@ def _one_word(text: str) -> bool:
 
 def _other_word(want: str, answer: str) -> Judged | None:
     """A reference of one plain word against another word or a number: certainly not the same."""
-    got = normal_text(answer)
+    got = phrases.plain_words(answer) if " " in answer.strip() else normal_text(answer)
     if isinstance(_parse(answer[: MAX_LENGTH + 1]), Number):
         return "fail", "a number where the reference is a word"
     alike = want.casefold().startswith(got.casefold()) or got.casefold().startswith(want.casefold()) or {want, got} in _SYNONYMS
@@ -93,31 +93,39 @@ def compare_answers(reference: str, answer: str, *, marked: bool = True) -> Judg
     """
     want, got = _parse(reference), _parse(answer[: MAX_LENGTH + 1])
     if isinstance(want, Number) and isinstance(got, Number) and not ("=" in reference and "=" in answer):
-        verdict = compare_numbers(want, got)
-        if verdict[0] == "unknown" and same_unit(want.unit, "%") and not got.unit and ("/" in answer or "frac" in answer):
-            return "pass", "equal"  # 5/8 is 62.5 %; only a bare decimal may mean percent
-        return verdict
+        return _two_numbers(want, got, answer)
     return _compare_slowly(reference, answer[: MAX_ANSWER + 1], marked)
+
+
+def _two_numbers(want: Number, got: Number, answer: str) -> Judged:
+    verdict = compare_numbers(want, got)
+    if verdict[0] == "unknown" and same_unit(want.unit, "%") and not got.unit and ("/" in answer or "frac" in answer):
+        return "pass", "equal"  # 5/8 is 62.5 %; only a bare decimal may mean percent
+    return verdict
 
 
 @lru_cache(maxsize=65_536)
 def _compare_slowly(reference: str, answer: str, marked: bool) -> Judged:
+    """As they stand, then with words spelled out in signs, then the value that a sentence states, then word by word."""
     want_text = normal_text(reference)
     if want_text and want_text == normal_text(answer):
         return "pass", "equal text"
-    want = _parse(reference)
+    verdict = _compare_once(reference, answer)
+    if verdict[0] == "pass":
+        return verdict
     spelled = phrases.spelled_out(reference) or reference, phrases.spelled_out(answer) or answer
-    if spelled != (reference, answer) and (again := compare_answers(*spelled, marked=marked))[0] == "pass":
-        return again
-    verdict = _by_choice(reference, answer) or _by_clock(reference, answer) or _by_tree(reference, answer)
-    if verdict[0] == "pass" or (verdict[0] == "fail" and verdict[1] != _UNREAD):
+    if spelled != (reference, answer):
+        again = _compare_once(*spelled)
+        if again[0] == "pass" or verdict[1] == _UNREAD:
+            verdict = again
+        if verdict[0] == "pass":
+            return verdict
+    if verdict[0] == "fail":
         return verdict
     for value in phrases.stated_value(answer, marked=marked):
-        if value != answer and (isinstance(_parse(value[: MAX_LENGTH + 1]), Number) or isinstance(read(value), Node) or not isinstance(read(reference), Node)):
-            stated = compare_answers(reference, value)
-            if stated[0] == "pass":
-                return stated
-    if isinstance(want, Number):
+        if value != answer and _compare_once(reference, value)[0] == "pass":
+            return "pass", "equal"
+    if isinstance(_parse(reference), Number):
         got = _parse(answer[: MAX_LENGTH + 1])
         if verdict[1] == _UNREAD and isinstance(got, Refusal):
             return ("unknown", got.reason) if got.expression else ("fail", got.reason)
@@ -126,10 +134,22 @@ def _compare_slowly(reference: str, answer: str, marked: bool) -> Judged:
         return told
     if isinstance(read(reference), Node) and verdict[1] != _UNREAD:
         return verdict
-    return phrases.same_prose(reference, answer, lambda a, b: compare_answers(a, b)[0] == "pass")
+    return phrases.same_prose(reference, answer, _same_read)
 
 
 _UNREAD = "not read"
+
+
+def _compare_once(reference: str, answer: str) -> Judged:
+    """Numbers, options, clock times, trees: what can be read; ("unknown", _UNREAD) where one of the two cannot."""
+    want, got = _parse(reference), _parse(answer[: MAX_LENGTH + 1])
+    if isinstance(want, Number) and isinstance(got, Number) and not ("=" in reference and "=" in answer):
+        return _two_numbers(want, got, answer)
+    return _by_choice(reference, answer) or _by_clock(reference, answer) or _by_tree(reference, answer)
+
+
+def _same_read(one: str, other: str) -> bool:
+    return one == other or _compare_once(one, other)[0] == "pass"
 
 
 def _by_tree(reference: str, answer: str) -> Judged:
@@ -139,9 +159,8 @@ def _by_tree(reference: str, answer: str) -> Judged:
             want = read(reference.replace(",", ", "))
         elif _GROUPED.match(answer.strip("$ ")) and want.op == "list":
             got = read(answer.replace(",", ", "))
-        assert isinstance(want, Node)
-        assert isinstance(got, Node)
-        return compare(want, got)
+        if isinstance(want, Node) and isinstance(got, Node):
+            return compare(want, got)
     return "unknown", _UNREAD
 
 
@@ -152,9 +171,9 @@ def _by_choice(reference: str, answer: str) -> Judged | None:
     if letter and (not text or len(reference.strip("() .")) > 1):
         if other:
             return ("pass", "the same option") if letter == other else ("fail", "another option")
-        return compare_answers(text, answer) if text else None
+        return _compare_once(text, answer) if text else None
     if other and rest and rest != answer and not letter:
-        return compare_answers(reference, rest)
+        return _compare_once(reference, rest)
     return None
 
 

@@ -54,8 +54,23 @@ def ascii_math(text: str) -> str:
         raise Unreadable(f"the answer holds a run of more than {MAX_DIGIT_RUN} digits")
     if "$" in text:
         text = _without_dollars(text)
+    if "\\begin" in text:
+        text = _SYSTEM.sub(_rows, text)
     text = _unwrapped(text.replace("**", "^").replace("{,}", ",")).strip()
     return text if text.endswith("...") else text.rstrip(".,;: ").strip()
+
+
+_SYSTEM = re.compile(
+    r"(?:\\left\s*)?(?:\\\{|\\lbrace)?\s*\\begin\{(?:array\}\s*\{[lcr]\}|cases\}|aligned\})([^&]*?)\\end\{(?:array|cases|aligned)\}\s*(?:\\right\s*\.)?", re.DOTALL
+)
+
+
+def _rows(match: re.Match[str]) -> str:
+    """A system of equations in one column is a list: its rows hold at the same time."""
+    rows = [r.strip().rstrip(",;") for r in re.split(r"\\\\(?:\[[^\]]*\])?", match[1])]
+    if "=" not in match[1] and match.group().lstrip().startswith("\\begin{array}"):
+        return match.group()  # a column of an array is a vector
+    return ", ".join(r for r in rows if r)
 
 
 def _to_ascii(text: str) -> str:
@@ -109,7 +124,10 @@ def _unwrapped(text: str) -> str:
         match = re.match(r"(?:\\(?:boxed|fbox|mathbf|boldsymbol|bold|mathrm|displaystyle|ensuremath)\s*)?\{", text)
         if match is None or closing(text, match.end() - 1) != len(text) - 1:
             break
-        text = text[match.end() : -1].strip()
+        inner = text[match.end() : -1].strip()
+        if match.group() == "{" and re.match(r"[^{}]{1,20}(?:\||\\mid|:)", inner):
+            return "\\{" + inner + "\\}"  # {x | x > 2}
+        text = inner
     return text
 
 

@@ -70,7 +70,7 @@ def spelled_out(text: str) -> str:
             return meaning
     if (hole := _EXCEPT.match(lowered)) is not None:
         return rf"\mathbb{{R}} \setminus \{{ {hole[1].replace(' and ', ',').replace(' or ', ',').replace('=', '').replace('x', '')} \}}"
-    out = words
+    out = _compound(_LEADING.sub("", words))
     for pattern_, sign in _COMPARISONS:
         out = pattern_.sub(sign, out)
     if (between := re.match(r"(?:[a-zA-Z] is )?between (\S+) and (\S+)(,? inclusive)?\Z", out)) is not None:
@@ -79,6 +79,31 @@ def spelled_out(text: str) -> str:
     out = re.sub(r"(?<!\\)\b[A-Za-z]+(?:[- ][A-Za-z]+)*\b", lambda m: _digits(m.group()), out)
     out = re.sub(r"\b(\d+)(?:st|nd|rd|th)\b", r"\1", out)
     return out if out != words else ""
+
+
+_LEADING = re.compile(
+    r"(?:for )?(?:all|any|every|each)(?: (?:of the|the))?(?: positive| real)?(?: integers?| numbers?| values?(?: of)?| reals?| natural numbers?)?"
+    r"(?: such that| with| for which| satisfying)? (?=[A-Za-z]\s*(?:[<>=]|\\[lg]e|\\ne))", re.IGNORECASE
+)
+_COMPOUND = (
+    ("minutes", {"day": 1440, "hour": 60, "hr": 60, "h": 60, "minute": 1, "min": 1}), ("seconds", {"hour": 3600, "minute": 60, "min": 60, "second": 1, "sec": 1, "s": 1}),
+    ("inches", {"yard": 36, "feet": 12, "foot": 12, "ft": 12, "inche": 1, "inch": 1, "in": 1}), ("cents", {"dollar": 100, "cent": 1}),
+    ("days", {"week": 7, "day": 1}), ("months", {"year": 12, "month": 1}), ("ounces", {"pound": 16, "lb": 16, "ounce": 1, "oz": 1}),
+    ("centimeters", {"meter": 100, "metre": 100, "m": 100, "centimeter": 1, "cm": 1}), ("grams", {"kilogram": 1000, "kg": 1000, "gram": 1, "g": 1}),
+)  # fmt: skip
+_PAIR = re.compile(r"(\d+)\s*([a-z]+)(?:,?\s+(?:and\s+)?|\Z)", re.IGNORECASE)
+
+
+def _compound(text: str) -> str:
+    """"2 hours 30 minutes" as 150 minutes; other texts as they are."""
+    parts = _PAIR.findall(text)
+    if not 2 <= len(parts) <= 3 or _PAIR.sub("", text).strip():
+        return text
+    names = [name.lower() if len(name) <= 2 else name.lower().removesuffix("s") for _, name in parts]
+    for unit, scale in _COMPOUND:
+        if all(n in scale for n in names) and all(scale[a] > scale[b] for a, b in zip(names, names[1:])):
+            return f"{sum(int(n) * scale[name] for (n, _), name in zip(parts, names))} {unit}"
+    return text
 
 
 _PARTS = {"half": 2, "halve": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7, "eighth": 8, "ninth": 9, "tenth": 10, "hundredth": 100}
@@ -218,6 +243,8 @@ def same_prose(reference: str, answer: str, agree: Callable[[str, str], bool]) -
         kept = [w for w in words if w in other_words]
         if other_words and kept == [w for w in other_words if w in words] and (set(other_words) <= set(words)) and len(set(other_words)) >= len(values):
             return "pass", "the same words and values"
+    if want_words in ("yes", "no") and (said := re.match(r"(yes|no)\b[,.;:]? ", got_words)) is not None:
+        return ("pass", "the same answer") if said[1] == want_words else ("fail", "the other answer")
     one, other = labelled(reference), labelled(answer)
     if one and other and len(one) == len(other) > 1 and not turned:
         told = _same_labels(one, other, agree)
@@ -253,7 +280,7 @@ def _same_words(words: list[str], others: list[str], turned: bool) -> Judged:
     return "unknown", "the texts cannot be compared"
 
 
-_SUBJECTS = frozenset("function number graph shape integer sequence player person student result winner day month direction triangle quadrilateral conic curve".split())
+_SUBJECTS = frozenset("win winning strategy always person integer number positive function number graph shape integer sequence player person student result winner day month direction triangle quadrilateral conic curve".split())
 
 
 def labelled(text: str) -> dict[frozenset[str], str]:
@@ -292,12 +319,17 @@ _COPULA = re.compile(r"(?:\b(?:is|are|equals|be|was|were|becomes)\b(?:\s+(?:equa
 _DOUBT = re.compile(r"\b(?:or|either|maybe|perhaps|not|isn't|possibly|might|could|unless|least|most|more|less|than|between|approximately|about|wrong|incorrect)\b", re.I)
 
 
+_REMARK = re.compile(r"\s*(?:\(|\\text\{ ?\()[^()]*[a-z]{3}[^()]*\)\}?\Z|,? \\?(?:since|because|attained|achieved|when|as|by)\b[^0-9]*\Z", re.IGNORECASE)
+
+
 def stated_value(text: str, *, marked: bool) -> list[str]:
     """What a sentence says its value is: behind its only copula; if it was marked as the answer, the one number in it. [] where in doubt."""
     plain = text.strip()
     if len(plain) > 300 or _DOUBT.search(plain) or "\n" in plain:
         return []
     out = []
+    if (remark := _REMARK.search(plain)) is not None and remark.start() > 0:
+        out.append(plain[: remark.start()].strip())
     copulas = list(_COPULA.finditer(plain))
     if len(copulas) == 1 and plain[: copulas[0].start()].strip() and plain[copulas[0].end() :].strip():
         out.append(plain[copulas[0].end() :].strip())

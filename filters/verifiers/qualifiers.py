@@ -26,7 +26,7 @@ def idle(rule: Node) -> bool:
     if rule.op == "text":
         return not _IDLE.sub("", str(rule.args[0]))
     if rule.op == "rel" and rule.args[0] == ("in",):
-        return rule.args[2].op == "reals"
+        return rule.args[2].op in ("reals", "name", "sym") or idle(rule.args[2])
     return rule.op == "sym"
 
 

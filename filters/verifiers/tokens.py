@@ -40,12 +40,14 @@ _SHORT_WORDS = frozenset(
     "is of to in if no at by cm mm km kg mg ml ft lb oz hr am pm be we or an as so do it us up on he yd dm mi".split()
 )
 
+_LETTER_UNITS = frozenset("mgshLlNJWVAKt")
+
 _TOKEN = re.compile(
     r"(?P<row>\\\\(?:\s*\[-?[\d.]+\s*(?:em|ex|pt|mm|cm)\])?)"
     r"|(?P<skip>\s+|~|\\[,;:!>()\[\] ]|&)"
     r"|(?P<cmd>\\[A-Za-z]+)"
     r"|(?P<esc>\\[{}%$\#&_|])"
-    r"|(?P<num>(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+|\.(?![\d.]))?|\.\d+)"
+    r"|(?P<num>(?:\d{1,3}(?:,\d{3}){1,4}(?![\d,]|\s*,\s*\d{3},)|\d+)(?:\.\d+|\.(?![\d.]))?|\.\d+)"
     r"|(?P<word>[A-Za-z]+)"
     r"|(?P<op><=|>=|!=|==|=>|->|\.\.\.|.)",
     re.DOTALL,
@@ -134,7 +136,10 @@ def _styled(text: str, at: int, name: str, out: list[Token], spaced: bool) -> in
     if end < 0:
         raise Unreadable("the answer is not well-formed")
     inner = text[at + 1 : end]
-    plain = inner.strip()
+    plain = inner.replace("~", " ").replace("\\,", " ").replace("\\ ", " ").strip()
+    if name == "mathrm" and len(plain) == 1 and plain in _LETTER_UNITS and out and (plain != inner or out[-1].kind == "num" or out[-1].value == "/"):
+        out.append(Token("text", plain, spaced))
+        return end + 1
     if name in _TEXT or (name in ("mathrm", "mathsf", "mathit", "mathbf") and re.fullmatch(r"[A-Za-z ]{2,}", plain)):
         if (plain in _WORD_COMMANDS and plain not in ("in", "mod")) or plain in GREEK:
             out.append(Token("cmd", plain, spaced))
