@@ -74,7 +74,7 @@ def _unqualified(node: Node) -> tuple[Node, tuple[Node, ...]]:
 
 
 def _membership(node: Node) -> bool:
-    return node.op == "rel" and node.args[0] == ("in",) and node.args[2].op == "reals" and node.args[2].args[0][0] in "ZNQC"
+    return node.op == "rel" and node.args[0] == ("in",) and node.args[2].op == "reals" and node.args[2].args[0][0] in "ZNQCR"
 
 
 def _compare(reference: Node, answer: Node) -> Judged:
@@ -183,7 +183,7 @@ def _as_congruences(reference: Node, answer: Node) -> Judged | None:
 
 
 def _as_values(reference: Node, answer: Node) -> Judged | None:
-    lone = reference.op != "rel" or answer.op != "rel"
+    lone = not (_holds_relation(reference) and _holds_relation(answer))
     want, got = _values(reference, lone=lone), _values(answer, lone=lone)
     if isinstance(want, str) or isinstance(got, str):
         return "unknown", want if isinstance(want, str) else str(got)
@@ -197,6 +197,10 @@ def _as_values(reference: Node, answer: Node) -> Judged | None:
         every = _match(_every_sign(reference), _every_sign(answer), reference, answer)
         return every if every[0] == "pass" else verdict
     return verdict
+
+
+def _holds_relation(node: Node) -> bool:
+    return any(n.op == "rel" for n in walk(node))
 
 
 def _free_signs(node: Node) -> bool:
@@ -223,7 +227,7 @@ def _values(node: Node, name: str = "", *, lone: bool = True) -> list[tuple[str,
     if node.op == "list" or node.op == "set":
         out: list[tuple[str, Node]] = []
         for item in node.args[1:] if node.op == "list" else node.args:
-            part = _values(item, name, lone=lone)
+            part = _values(item, name, lone=False)
             if isinstance(part, str):
                 return part
             out += part
@@ -348,7 +352,7 @@ def _compatible(names: set[str], others: set[str]) -> bool:
 def _distinct(values: list[tuple[str, Node]]) -> list[tuple[str, Node]]:
     out: list[tuple[str, Node]] = []
     for name, value in values:
-        if not any(n == name and (v == value or (is_expression(v) and same(v, value) is True)) for n, v in out):
+        if not any(n == name and (v == value or same_value(v, value)[0] == "pass") for n, v in out):
             out.append((name, value))
     return out
 

@@ -17,7 +17,9 @@ from filters.verifiers.expressions import Node, symbols, walk
 
 MAX_BITS = 60_000  # of an exact number
 MAX_FACTORIAL = 2_500
-MAX_STEPS = 20_000  # tree nodes visited in one evaluation
+MAX_STEPS = 4_000  # tree nodes visited in one evaluation, large numbers and special functions counted by what they cost
+MAX_TERMS = 500  # of a sum or product
+TOO_LONG = "the value takes too many steps"
 DIGITS = 50
 
 Value = Any  # Fraction, mpf or mpc
@@ -45,9 +47,7 @@ class Evaluator:
         self.off_domain = False  # a root or logarithm of a negative number was taken on the way
 
     def __call__(self, node: Node) -> Value:
-        self.steps -= 1
-        if self.steps < 0:
-            raise Refused("the value takes too many steps")
+        self.spend(1)
         op, args = node
         if op == "num":
             return args[0]
@@ -84,6 +84,11 @@ class Evaluator:
             return Fraction(int(args[0], args[1]))
         raise Refused(f"{op} has no value")
 
+    def spend(self, steps: int) -> None:
+        self.steps -= steps
+        if self.steps < 0:
+            raise Refused(TOO_LONG)
+
     def symbol(self, name: str) -> Value:
         if name in self.point:
             return self.point[name]
@@ -101,8 +106,11 @@ class Evaluator:
 
     def bounded(self, value: Value) -> Value:
         if isinstance(value, Fraction):
-            if value.numerator.bit_length() + value.denominator.bit_length() > 2 * MAX_BITS:
+            bits = value.numerator.bit_length() + value.denominator.bit_length()
+            if bits > 2 * MAX_BITS:
                 raise Refused("the number is too large")
+            if bits > 2_000:
+                self.spend((bits // 600) ** 2 // 50)
             return value
         return value
 
@@ -194,7 +202,7 @@ class Evaluator:
         first, last = self(low), self(high)
         if not (isinstance(first, Fraction) and isinstance(last, Fraction) and first.denominator == last.denominator == 1):
             raise Refused("the bounds of a sum are no integers")
-        if last - first > 2_000:
+        if last - first > MAX_TERMS:
             raise Refused("a sum of too many terms")
         total: Value = Fraction(op == "prod")
         saved = self.point
@@ -247,6 +255,7 @@ def _factorial(self: Evaluator, value: Value) -> Value:
     value = self.number(value)
     if abs(value) > 100:
         raise Refused("the factorial is too large")
+    self.spend(20)
     return self.ctx.gamma(value + 1)
 
 
@@ -260,6 +269,7 @@ def _binomial(self: Evaluator, n: Value, k: Value) -> Value:
     n, k = self.number(n), self.number(k)
     if abs(n) > 100 or abs(k) > 100:
         raise Refused("the binomial coefficient is out of bounds")
+    self.spend(60)
     try:
         return self.ctx.binomial(n, k)
     except ValueError as error:

@@ -165,6 +165,8 @@ class Grammar(Operands):
 
     def sided(self) -> Node:
         """One side of a relation: hedges off, money before it and a unit behind it kept."""
+        if self.at == 0 and self.value() in ("approx", "=", "simeq"):
+            self.at += 1
         while (token := self.peek()) is not None and token.kind in ("word", "text") and token.value.lower() in _HEDGES:
             self.at += 1
         return self.quantity()

@@ -233,18 +233,18 @@ def same_prose(reference: str, answer: str, agree: Callable[[str, str], bool]) -
     values, others = [v for k, v in want if k == "m"], [v for k, v in got if k == "m"]
     words, other_words = [v for k, v in want if k == "w"], [v for k, v in got if k == "w"]
     turned = (set(words) ^ set(other_words)) & _TURNING
+    if want_words in ("yes", "no") and (said := re.match(r"(yes|no)\b[,.;:]? ", got_words)) is not None:
+        return ("pass", "the same answer") if said[1] == want_words else ("fail", "the other answer")
     if not values and not others:
         return _same_words(words, other_words, bool(turned))
     if len(values) == len(others) and all(map(agree, values, others)) and not turned:
         if words == other_words or set(words) == set(other_words) == set():
             return "pass", "the same words and values"
-        if len(values) == 1 and (set(words) <= set(other_words) or set(other_words) <= set(words)) and words:
+        if len(values) == 1 and words and other_words and all(_idle(w) for w in set(words) ^ set(other_words)):
             return "pass", "the same words and value"
         kept = [w for w in words if w in other_words]
         if other_words and kept == [w for w in other_words if w in words] and (set(other_words) <= set(words)) and len(set(other_words)) >= len(values):
             return "pass", "the same words and values"
-    if want_words in ("yes", "no") and (said := re.match(r"(yes|no)\b[,.;:]? ", got_words)) is not None:
-        return ("pass", "the same answer") if said[1] == want_words else ("fail", "the other answer")
     one, other = labelled(reference), labelled(answer)
     if one and other and len(one) == len(other) > 1 and not turned:
         told = _same_labels(one, other, agree)
@@ -273,14 +273,18 @@ def _same_words(words: list[str], others: list[str], turned: bool) -> Judged:
         return ("unknown", "one word begins the other") if one.startswith(other) or other.startswith(one) else ("fail", "another word")
     if len(shorter) <= 2 and all(w in longer for w in shorter):
         idle = [w for w in longer if w not in shorter]
-        if len(idle) <= 3 and all(len(w) == 1 or w in _SUBJECTS for w in idle):
+        if len(idle) <= 3 and all(map(_idle, idle)):
             return "pass", "the same word in a sentence"
     if not set(words) & set(others):
         return "unknown", "other words"
     return "unknown", "the texts cannot be compared"
 
 
-_SUBJECTS = frozenset("win winning strategy always person integer number positive function number graph shape integer sequence player person student result winner day month direction triangle quadrilateral conic curve".split())
+_SUBJECTS = frozenset("win winning strategy always person integer number function number graph shape integer sequence player person student result winner day month direction triangle quadrilateral conic curve".split())
+
+
+def _idle(word: str) -> bool:
+    return len(word) == 1 or word in _SUBJECTS
 
 
 def labelled(text: str) -> dict[frozenset[str], str]:

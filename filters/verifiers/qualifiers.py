@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from filters.verifiers.evaluation import free_symbols
-from filters.verifiers.expressions import Node, is_expression
+from filters.verifiers.expressions import Node, is_expression, num
 from filters.verifiers.realsets import real_set, same_set
 from filters.verifiers.sameness import proportional
 
@@ -27,6 +27,8 @@ def idle(rule: Node) -> bool:
         return not _IDLE.sub("", str(rule.args[0]))
     if rule.op == "rel" and rule.args[0] == ("in",):
         return rule.args[2].op in ("reals", "name", "sym") or idle(rule.args[2])
+    if rule.op == "rel" and rule.args[0] in ((">=",), (">",)) and rule.args[1].op == "sym" and rule.args[1].args[0] in "nmk":
+        return rule.args[2] in (num(0), num(1))  # the first index there is
     return rule.op == "sym"
 
 

@@ -6,7 +6,7 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
-from filters.verifiers.evaluation import close, context, free_symbols, integral, value_at
+from filters.verifiers.evaluation import TOO_LONG, close, context, free_symbols, integral, value_at
 from filters.verifiers.expressions import Node, is_decimal, is_expression, walk
 
 REAL_POINTS, WHOLE_POINTS = 6, 8
@@ -40,6 +40,8 @@ def _same(left: Node, right: Node, log_base: int) -> Told:
     for index in range(WHOLE_POINTS if whole else REAL_POINTS):
         (a, off), (b, off_too) = value_at(left, names, index, whole, log_base), value_at(right, names, index, whole, log_base)
         if isinstance(a, str) or isinstance(b, str):
+            if TOO_LONG in (a, b):
+                return TOO_LONG
             if isinstance(a, str) and isinstance(b, str):
                 reason = a
             continue
