@@ -122,9 +122,11 @@ def _compare_slowly(reference: str, answer: str, marked: bool) -> Judged:
             return verdict
     if verdict[0] == "fail":
         return verdict
-    for value in phrases.stated_value(answer, marked=marked):
-        if value != answer and _compare_once(reference, value)[0] == "pass":
-            return "pass", "equal"
+    for value in phrases.stated_value(answer, lone=marked and not _measured(reference)):
+        if value != answer:
+            stated = _compare_once(reference, value)
+            if stated[0] != "unknown":
+                return stated
     if isinstance(_parse(reference), Number):
         got = _parse(answer[: MAX_LENGTH + 1])
         if verdict[1] == _UNREAD and isinstance(got, Refusal):
@@ -134,10 +136,16 @@ def _compare_slowly(reference: str, answer: str, marked: bool) -> Judged:
         return told
     if isinstance(read(reference), Node) and verdict[1] != _UNREAD:
         return verdict
-    return phrases.same_prose(reference, answer, _same_read)
+    return phrases.same_prose(reference, answer, _same_read) if phrases.has_words(reference) else ("unknown", "the answer could not be read")
 
 
 _UNREAD = "not read"
+
+
+def _measured(reference: str) -> bool:
+    """Has the reference a unit? Then a number alone, without the words around it, is not all that was said."""
+    number, tree = _parse(reference), read(reference)
+    return (isinstance(number, Number) and bool(number.unit)) or (isinstance(tree, Node) and tree.op == "quantity")
 
 
 def _compare_once(reference: str, answer: str) -> Judged:
@@ -160,7 +168,10 @@ def _by_tree(reference: str, answer: str) -> Judged:
         elif _GROUPED.match(answer.strip("$ ")) and want.op == "list":
             got = read(answer.replace(",", ", "))
         if isinstance(want, Node) and isinstance(got, Node):
-            return compare(want, got)
+            try:
+                return compare(want, got)
+            except RecursionError:
+                return "unknown", "the answer is nested too deeply"
     return "unknown", _UNREAD
 
 

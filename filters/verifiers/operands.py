@@ -28,7 +28,7 @@ class Operands:
     """Token cursor and everything from a sum down; `listed` is given by the subclass (brackets hold lists)."""
 
     def __init__(self, tokens: list[Token]) -> None:
-        self.tokens, self.at, self.depth, self.bars, self.mid = tokens, 0, 0, 0, False
+        self.tokens, self.at, self.depth, self.bars, self.mid, self.outward = tokens, 0, 0, 0, False, False
 
     def listed(self, closers: frozenset[str] = frozenset(), *, top: bool = False) -> Node:
         raise NotImplementedError
@@ -152,6 +152,8 @@ class Operands:
         """Does this token begin a factor without a sign of multiplication?"""
         if token.kind == "sym" or token.kind == "num":
             return True
+        if token.value == "[" and self.outward:
+            return False
         if token.value == "|":
             return self.bars == 0 and not self.mid
         if token.value == "(" and (self.value(1) in ("mod", "pmod", "bmod") or self.remark_ahead()):
@@ -336,12 +338,12 @@ class Operands:
     def bracketed(self, opener: str) -> Node:
         """A bracket and what it holds: one expression is itself, several a tuple or interval, braces with commas a set."""
         self.descend()
-        bars, mid = self.bars, self.mid
-        self.bars, self.mid = 0, opener == "\\{"
+        bars, mid, outward = self.bars, self.mid, self.outward
+        self.bars, self.mid, self.outward = 0, opener == "\\{", opener == "]"
         closers = frozenset((")", "]", "[", "\\}", "}", "|", "mid", ":", "rangle"))
         if opener == "\\{" and self.value() == "\\}":
             self.at += 1
-            self.bars, self.mid, self.depth = bars, mid, self.depth - 1
+            self.bars, self.mid, self.outward, self.depth = bars, mid, outward, self.depth - 1
             return Node("empty", ())
         if opener == "{" and self.value() == "}":
             raise Unreadable("the answer is not well-formed")
@@ -355,7 +357,7 @@ class Operands:
             node = Node("fn", ("binom", node, self.sum()))
         closer = self.value()
         self.at += 1
-        self.bars, self.mid, self.depth = bars, mid, self.depth - 1
+        self.bars, self.mid, self.outward, self.depth = bars, mid, outward, self.depth - 1
         items = node.args[1:] if node.op == "list" else (node,)
         if opener in ("\\{", "{"):
             if closer != _OPENERS[opener]:
@@ -389,7 +391,7 @@ class Operands:
                 self.at += 2
                 return Node("text", (inner.value,))
             return self.bracketed("{")
-        if token.kind == "num" and len(token.value) > 1:
+        if token.kind == "num" and len(token.value) > 1 and token.value[0].isdigit():
             self.tokens[self.at] = Token("num", token.value[1:])
             return _number(token.value[0])
         self.descend()

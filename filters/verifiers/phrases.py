@@ -326,9 +326,12 @@ _DOUBT = re.compile(r"\b(?:or|either|maybe|perhaps|not|isn't|possibly|might|coul
 _REMARK = re.compile(r"\s*(?:\(|\\text\{ ?\()[^()]*[a-z]{3}[^()]*\)\}?\Z|,? \\?(?:since|because|attained|achieved|when|as|by)\b[^0-9]*\Z", re.IGNORECASE)
 
 
-def stated_value(text: str, *, marked: bool) -> list[str]:
-    """What a sentence says its value is: behind its only copula; if it was marked as the answer, the one number in it. [] where in doubt."""
+def stated_value(text: str, *, lone: bool) -> list[str]:
+    """What a sentence says its value is: behind its only copula; if `lone`, the one number among its words. [] where in doubt."""
     plain = text.strip()
+    for _ in range(2):
+        plain = _STYLED.sub(r" \1 ", plain)
+    plain = plain.strip()
     if len(plain) > 300 or _DOUBT.search(plain) or "\n" in plain:
         return []
     out = []
@@ -337,7 +340,14 @@ def stated_value(text: str, *, marked: bool) -> list[str]:
     copulas = list(_COPULA.finditer(plain))
     if len(copulas) == 1 and plain[: copulas[0].start()].strip() and plain[copulas[0].end() :].strip():
         out.append(plain[copulas[0].end() :].strip())
-    values = [v for k, v in _parts(plain) if k == "m"]
-    if marked and len(values) == 1 and re.search("[a-z]{3}", re.sub(r"\$[^$]*\$|\\[a-z]+", "", plain)):
-        out.append(values[0])
+    found = list(_MATH.finditer(plain))
+    if lone and len(found) == 1:
+        rest = plain[: found[0].start()] + " " + plain[found[0].end() :]
+        if re.fullmatch(r"[A-Za-z ,.'()-]*[A-Za-z]{3}[A-Za-z ,.'()-]*", rest):
+            out.append((found[0][1] or found[0][2] or found[0].group()).strip().rstrip(",."))
     return list(dict.fromkeys(out))
+
+
+def has_words(text: str) -> bool:
+    """Prose, not only formulae: a word of two letters or more that is no function or unit."""
+    return any(len(w) > 1 and w.lower() not in ("sin", "cos", "tan", "cot", "log", "ln", "lg", "max", "min", "pi") for w in _WORD.findall(re.sub(r"\\[a-zA-Z]+", " ", plain_words(text))))
