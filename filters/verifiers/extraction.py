@@ -19,13 +19,15 @@ POLICIES: tuple[str, ...] = get_args(Policy)
 MAX_RESPONSE = 64_000  # characters from the end that are searched for marks
 MAX_MARKS = 200  # marks of one kind; more than that is no answer but a list
 
-_WEAK = re.compile(
+_SAYS = re.compile(
     r"(?:\banswer\b(?: to [^.:\n]{1,80}?)?,?(?: therefore| then| thus| hence)?,?[ \t*_]{0,8}(?:is\b|are\b|:|=|would be\b|should be\b)[ \t*_:]{0,8}"
     r"|\bcorrect (?:option|choice)[ \t*_]{0,8}(?:is\b|:)[ \t*_:]{0,8}"
-    r"|^[ \t*#_]{0,8}(?:the )?(?:final )?answer[ \t*#_:]{0,8}$"
+    r"|\banswer[ \t*#_:]{0,8}$"
     r"|^[ \t*]{0,8}A:[ \t]{0,8})",
     re.IGNORECASE | re.MULTILINE,
 )
+_SAYS_A = re.compile(r"^[ \t*]{0,8}[Aa]:[ \t]{0,8}", re.MULTILINE)
+_HEADING = re.compile(r"[ \t*#_]{0,8}(?:the )?(?:final )?\Z", re.IGNORECASE)
 _NUMBER_IN_TEXT = re.compile(
     r"(?<![0-9A-Za-z_.])[-−]?(?:[$€£][ ]?)?-?(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?(?:/[0-9]+(?:\.[0-9]+)?)?[ ]?%?"
 )
@@ -73,9 +75,15 @@ def weak_marks(response: str) -> list[str]:
     """Texts behind "answer is", "Answer:", "A:"; up to the end of the sentence or line, or the next line where this one ends there."""
     found: list[str] = []
     ended = -1
-    for i, match in enumerate(_WEAK.finditer(response)):
+    lowered = response.lower()
+    says = _SAYS if "answer" in lowered or "correct " in lowered else _SAYS_A
+    for i, match in enumerate(says.finditer(response)):
         if i >= MAX_MARKS:
             break
+        if response[match.end() : match.end() + 1] == "\n" and not match.group().rstrip().endswith(("is", "are", "be", ":", "=", "*")):
+            line_start = response.rfind("\n", 0, match.start()) + 1
+            if _HEADING.match(response, line_start, match.start()) is None:
+                continue  # a line that ends in the word "answer"
         tail = response[match.end() : match.end() + 2_000].lstrip()
         line = tail.split("\n", 1)[0]
         for opener, closer in (("\\[", "\\]"), ("$$", "$$")):
