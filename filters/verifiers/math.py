@@ -18,11 +18,12 @@ from data.text import storable
 from filters.verifiers import phrases
 from filters.verifiers.base import register_verifier
 from filters.verifiers.equivalence import compare
-from filters.verifiers.expressions import Node, has_sign
+from filters.verifiers.expressions import Node, has_sign, is_expression
 from filters.verifiers.extraction import POLICIES, find_answer
 from filters.verifiers.grammar import read
 from filters.verifiers.notation import MAX_ANSWER, MAX_DIGIT_RUN
 from filters.verifiers.numbers import MAX_LENGTH, Number, Refusal, parse_number
+from filters.verifiers.sameness import left_undone
 from filters.verifiers.units import compare_units, converted, same_unit
 
 Judged = tuple[Outcome, str]
@@ -169,10 +170,18 @@ def _by_tree(reference: str, answer: str) -> Judged:
             got = read(answer.replace(",", ", "))
         if isinstance(want, Node) and isinstance(got, Node):
             try:
-                return compare(want, got)
+                verdict = compare(want, got)
+                if verdict[0] == "pass" and isinstance(_parse(reference), Number) and (undone := left_undone(_final_side(got))):
+                    return "unknown", undone
             except RecursionError:
                 return "unknown", "the answer is nested too deeply"
+            return verdict
     return "unknown", _UNREAD
+
+
+def _final_side(tree: Node) -> Node:
+    """The last side of "x = 37 + 45 = 82"."""
+    return tree.args[-1] if tree.op == "rel" and set(tree.args[0]) == {"="} else tree
 
 
 def _by_choice(reference: str, answer: str) -> Judged | None:
@@ -246,6 +255,23 @@ def judge(reference: str, response: str, extract: str = "strict") -> Judged:
     return ("unknown", verdict[1]) if verdict[0] == "unknown" and not numeric and len(answer) <= 80 else ("fail", "no final answer")
 
 
+_EQUAL_TREES = "equal"
+
+
+def _repeats(problem: Problem, response: str) -> bool:
+    """Is the answer an expression that stands in the problem? "\\sin 60^\\circ" is equal to the value asked for, but no answer."""
+    answer, _ = find_answer(storable(response), str(problem.spec.get("extract", "strict")), _agree, plausible=_anything)
+    tree = read(answer[: MAX_ANSWER + 1]) if answer else ""
+    if not isinstance(tree, Node) or not is_expression(tree) or isinstance(_parse(str(answer)[: MAX_LENGTH + 1]), Number):
+        return False
+    text = _bare(str(answer))
+    return len(text) >= 3 and text != _bare(problem.reference) and text in _bare(problem.prompt[:20_000])
+
+
+def _bare(text: str) -> str:
+    return re.sub(r"[\s${}]|\\(?:left|right|[,;!: ()\[\]])", "", text.replace("\\dfrac", "\\frac"))
+
+
 class MathVerifier:
     """Final answers against a reference, by exact value."""
 
@@ -255,7 +281,12 @@ class MathVerifier:
         start = time.perf_counter()
         outcome: Outcome
         unjudgeable = self.check_problem(problem)
-        outcome, reason = ("unknown", unjudgeable) if unjudgeable else judge(problem.reference, response, str(problem.spec.get("extract", "strict")))
+        if unjudgeable:
+            outcome, reason = "unknown", unjudgeable
+        else:
+            outcome, reason = judge(problem.reference, response, str(problem.spec.get("extract", "strict")))
+            if outcome == "pass" and reason == _EQUAL_TREES and _repeats(problem, response):
+                outcome, reason = "unknown", "an expression of the problem itself, not worked out"
         ms = (time.perf_counter() - start) * 1e3
         return Verdict(outcome, 1.0 if outcome == "pass" else 0.0, reason, self.name, problem_id=problem.id, ms=ms)
 

@@ -108,3 +108,41 @@ def _is_real(value: Any) -> bool:
 
 def _bare_log(node: Node) -> bool:
     return any(n.op == "fn" and n.args[0] == "log" for n in walk(node))
+
+
+_UNDONE = frozenset(("gcd", "lcm", "mod", "max", "min", "floor", "ceil", "abs"))
+LARGE = 10**7
+
+
+def left_undone(node: Node) -> str:
+    """What of its arithmetic an answer leaves to the reader ("37+45" for 82); "" for a reduced form.
+
+    Fractions, mixed numbers, powers, factorials and binomials are forms of a number, and so are sums and products of these (2^5-1);
+    so is a product of large numbers (2021*505*337), which nobody multiplies out.
+    """
+    for here in walk(node):
+        if here.op in ("sum", "prod") and not free_symbols(here):
+            return "a sum left undone"
+        if here.op == "fn" and here.args[0] in _UNDONE and constant(here) is not None:
+            return "a function left undone"
+        if here.op in ("add", "mul", "pm", "ratio") or (here.op == "div" and not all(a.op in ("num", "neg", "pow", "fn") for a in here.args)):
+            values = [constant(here), *map(constant, here.args)]
+            large = any(isinstance(v, Fraction) and (abs(v.numerator) >= LARGE or v.denominator >= LARGE) for v in values)
+            if all(isinstance(v, Fraction) for v in values) and not large and not _mixed(here) and not any(map(_compact, walk(here))):
+                return "arithmetic left undone"
+    return ""
+
+
+def _compact(node: Node) -> bool:
+    """A power, factorial or binomial coefficient: closed forms are made of them."""
+    if node.op == "pow":
+        return node.args[1].op == "num" and abs(node.args[1].args[0]) >= 2
+    return node.op == "fn" and node.args[0] in ("fact", "binom")
+
+
+def _mixed(node: Node) -> bool:
+    """3 1/2, or 1.5 * 10^4."""
+    one, other = node.args if len(node.args) == 2 else (node, node)
+    if node.op == "add":
+        return one.op == "num" and other.op == "div" and all(a.op == "num" for a in other.args) and 0 < other.args[0].args[0] < other.args[1].args[0]
+    return node.op == "mul" and one.op == "num" and other.op == "pow" and other.args[0] == Node("num", (Fraction(10), -1))
