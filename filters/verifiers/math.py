@@ -189,6 +189,8 @@ def _by_choice(reference: str, answer: str) -> Judged | None:
     letter, text = phrases.choice(reference)
     other, rest = phrases.choice(answer)
     if letter and (not text or len(reference.strip("() .")) > 1):
+        if other and letter == other and text and rest and _compare_once(text, rest)[0] == "fail":
+            return "fail", "the letter of the right option with other content"
         if other:
             return ("pass", "the same option") if letter == other else ("fail", "another option")
         return _compare_once(text, answer) if text else None

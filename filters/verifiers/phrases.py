@@ -146,8 +146,8 @@ def choice(text: str) -> tuple[str, str]:
     """(letter, what follows it) of "C", "(C)", "C. 12", "option (c)"; ("", text) where there is no letter."""
     words = plain_words(text)
     match = _CHOICE.match(words)
-    if match is None:
-        return "", text
+    if match is None or re.search(r"\([A-Ja-j]\)|\b[A-J]\)", match[3]):
+        return "", text  # several letters are parts or several options
     letter = match[1] or match[2]
     if match[1] is None and letter.islower():
         return "", text

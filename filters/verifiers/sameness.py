@@ -120,15 +120,15 @@ def left_undone(node: Node) -> str:
     Fractions, mixed numbers, powers, factorials and binomials are forms of a number, and so are sums and products of these (2^5-1);
     so is a product of large numbers (2021*505*337), which nobody multiplies out.
     """
+    whole = constant(node)
+    large = isinstance(whole, Fraction) and (abs(whole.numerator) >= LARGE or whole.denominator >= LARGE)
     for here in walk(node):
         if here.op in ("sum", "prod") and not free_symbols(here):
             return "a sum left undone"
         if here.op == "fn" and here.args[0] in _UNDONE and constant(here) is not None:
             return "a function left undone"
-        if here.op in ("add", "mul", "pm", "ratio") or (here.op == "div" and not all(a.op in ("num", "neg", "pow", "fn") for a in here.args)):
-            values = [constant(here), *map(constant, here.args)]
-            large = any(isinstance(v, Fraction) and (abs(v.numerator) >= LARGE or v.denominator >= LARGE) for v in values)
-            if all(isinstance(v, Fraction) for v in values) and not large and not _mixed(here) and not any(map(_compact, walk(here))):
+        if not large and (here.op in ("add", "mul", "ratio") or (here.op == "div" and not all(a.op in ("num", "neg", "pow", "fn") for a in here.args))):
+            if all(isinstance(constant(a), Fraction) for a in here.args) and not _mixed(here) and not any(map(_compact, walk(here))):
                 return "arithmetic left undone"
     return ""
 
