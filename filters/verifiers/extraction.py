@@ -89,7 +89,7 @@ def weak_marks(response: str) -> list[str]:
         for opener, closer in (("\\[", "\\]"), ("$$", "$$")):
             if line.startswith(opener) and (close := tail.find(closer, 2)) > 0:
                 line = tail[2:close].replace("\n", " ").strip()
-        said = re.split(r"(?<=[^ ])[.?]['\")*]?\s", line + " ", maxsplit=1)[0].strip()
+        said = re.split(r"(?<=[^ .])[.?]['\")*]?\s", line + " ", maxsplit=1)[0].strip()
         if match.start() < ended:  # "Final answer: the answer is 5": the inner mark says it
             found.pop()
         ended = match.end() + len(said)

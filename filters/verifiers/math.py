@@ -217,11 +217,11 @@ def _agree(one: str, other: str) -> bool:
     return normal_text(one) == normal_text(other) or _compare_slowly(one[: MAX_ANSWER + 1], other[: MAX_ANSWER + 1], True)[0] == "pass"
 
 
-_DIGIT = re.compile(r"[0-9\\½⅓¼√π]|\d")
+_DIGIT = re.compile(r"[0-9\\¼-¾⅐-⅞√π]|\d")
 
 
 def _holds_number(mark: str) -> bool:
-    return _DIGIT.search(mark) is not None
+    return _DIGIT.search(mark) is not None or any(w in phrases.NUMBER_WORDS for w in re.findall(r"[a-z]+", mark[:200].lower()))
 
 
 def _anything(mark: str) -> bool:

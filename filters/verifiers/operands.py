@@ -78,6 +78,9 @@ class Operands:
                 continue
             elif token.value == "/" and (after := self.peek(1)) is not None and after.kind in ("word", "text"):
                 out += "/"
+            elif token.value == "/" and out and (after := self.peek(1)) is not None and after.kind == "sym" and after.value in "hsm":
+                out += "/" + after.value
+                self.at += 1
             elif token.value in ("$", "%", "€", "£") and not out:
                 out = token.value
             else:
