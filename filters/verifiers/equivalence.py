@@ -11,11 +11,12 @@ from fractions import Fraction
 
 from data.records import Outcome
 from filters.verifiers.evaluation import free_symbols
-from filters.verifiers.expressions import Node, has_sign, is_decimal, is_expression, substitute, sym, walk, with_sign
+from filters.verifiers.expressions import INFINITY, Node, has_sign, is_decimal, is_expression, substitute, sym, walk, with_sign
 from filters.verifiers.families import same_family
 from filters.verifiers.qualifiers import idle, parameters, same_qualifiers
 from filters.verifiers.realsets import RealSet, real_set, same_set
 from filters.verifiers.sameness import approximates, constant, proportional, same
+from filters.verifiers.symbolic import same_curve, same_series
 from filters.verifiers.units import compare_units, converted
 
 Judged = tuple[Outcome, str]
@@ -164,7 +165,9 @@ def _same_relation(one: tuple[str, Node], other: tuple[str, Node]) -> bool | str
     if free_symbols(one[1]) != free_symbols(other[1]):
         return False
     told = proportional(one[1], other[1], positive=one[0] in ("<", "<="))
-    return "the two equations are not the same up to a constant factor" if told is False and one[0] == "=" else told
+    if told is not True and one[0] == "=":
+        return same_curve(one[1], other[1])
+    return told
 
 
 def _as_congruences(reference: Node, answer: Node) -> Judged | None:
@@ -387,11 +390,19 @@ def same_value(want: Node, got: Node) -> Judged:
     told = same(want, got)
     if told is True:
         return EQUAL
+    if isinstance(told, str) and _endless(want, got):
+        told = same_series(want, got)
+        return EQUAL if told is True else DIFFERENT if told is False else ("unknown", told)
     if approximates(want, got) or approximates(got, want):
         return "unknown", "equal only after rounding"
     if told is False:
         return DIFFERENT
     return "unknown", told
+
+
+def _endless(want: Node, got: Node) -> bool:
+    """A sum to infinity in the reference; one in the answer alone is a value left undone."""
+    return any(n.op in ("sum", "prod") and n.args[2] == INFINITY for n in walk(want)) and not free_symbols(want) and not free_symbols(got)
 
 
 def _cells(node: Node) -> tuple[str, tuple[int, int], tuple[Node, ...]] | None:

@@ -75,7 +75,7 @@ _LONG_WORD = re.compile(r"(?<![\\A-Za-z])(?!sqrt|frac|sin|cos|tan|log|exp|mod)[A
 def plain_text(text: str) -> str | Refusal:
     """`text` as ASCII digits and signs, LaTeX dress and markdown off; the same number or a refusal, never another number."""
     text = text.strip().strip("\u200b\u200c\u200d\u2060\ufeff*_` ")
-    if text.endswith(("...", "…")) or text.endswith(("dots", "dots$")):
+    if text.rstrip("$").endswith(("...", "…", "dots")):
         return Refusal("the answer goes on without end", expression=True)
     text = text.rstrip(".,;: ")
     if len(text) > MAX_LENGTH:
