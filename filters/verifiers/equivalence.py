@@ -379,6 +379,8 @@ def same_value(want: Node, got: Node) -> Judged:
         return _same_cells(one, other)
     if (one is None) != (other is None):
         return "fail", "one value where the other is several"
+    if want.op == got.op == "cases":
+        return _same_cases(want, got)
     if "quantity" in (want.op, got.op) or "deg" in (want.op, got.op):
         return _same_quantity(want, got)
     if want.op == "base" or got.op == "base":
@@ -421,6 +423,19 @@ def _same_cells(one: tuple[str, tuple[int, int], tuple[Node, ...]], other: tuple
     if verdict[0] == "pass" and one[0] != other[0] and len(one[2]) == 2 and one[0] and other[0]:
         return "fail", "the same ends, but open where the reference is closed or the reverse"
     return verdict
+
+
+def _same_cases(want: Node, got: Node) -> Judged:
+    """The same value under the same condition, row for row in any order."""
+    if len(want.args) != len(got.args):
+        return "unknown", "another number of cases"
+    rest = [(got.args[i], got.args[i + 1]) for i in range(0, len(got.args), 2)]
+    for value, condition in zip(want.args[::2], want.args[1::2]):
+        match = next((r for r in rest if (condition == r[1] or compare(condition, r[1])[0] == "pass") and same_value(value, r[0])[0] == "pass"), None)
+        if match is None:
+            return "unknown", "other cases"
+        rest.remove(match)
+    return EQUAL
 
 
 def _same_quantity(want: Node, got: Node) -> Judged:

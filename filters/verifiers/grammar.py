@@ -22,7 +22,7 @@ RELATIONS = {
     "leqq": "<=", "geqq": ">=",
 }  # fmt: skip
 _SET_OPERATORS = {"cup": "union", "cap": "inter", "setminus": "minus", "backslash": "minus", "bigcup": "union", "union": "union"}
-_AND, _OR = frozenset(("and", "land", "wedge", "&")), frozenset(("or", "lor", "vee"))
+_AND, _OR = frozenset(("and", "land", "wedge")), frozenset(("or", "lor", "vee"))
 _QUALIFIERS = frozenset("where for with if when such given provided while whenever assuming as".split())
 _HEDGES = frozenset("about approximately exactly roughly only just".split())
 _NAME = re.compile(r"([A-Za-z]|\\[a-z]+)(_\{?\w+\}?)?'*\(([^()=]*)\)\Z")

@@ -154,7 +154,7 @@ def _compare_once(reference: str, answer: str) -> Judged:
     want, got = _parse(reference), _parse(answer[: MAX_LENGTH + 1])
     if isinstance(want, Number) and isinstance(got, Number) and not ("=" in reference and "=" in answer):
         return _two_numbers(want, got, answer)
-    return _by_choice(reference, answer) or _by_clock(reference, answer) or _by_tree(reference, answer)
+    return _by_parts(reference, answer) or _by_choice(reference, answer) or _by_clock(reference, answer) or _by_tree(reference, answer)
 
 
 def _same_read(one: str, other: str) -> bool:
@@ -182,6 +182,21 @@ def _by_tree(reference: str, answer: str) -> Judged:
 def _final_side(tree: Node) -> Node:
     """The last side of "x = 37 + 45 = 82"."""
     return tree.args[-1] if tree.op == "rel" and set(tree.args[0]) == {"="} else tree
+
+
+def _by_parts(reference: str, answer: str) -> Judged | None:
+    """Numbered parts, each against its own."""
+    want, got = phrases.numbered_parts(reference), phrases.numbered_parts(answer)
+    if not want or not got:
+        return None
+    if len(want) != len(got):
+        return "fail", f"{len(got)} parts where the reference has {len(want)}"
+    verdicts = [_compare_slowly(w, g, True) for w, g in zip(want, got)]
+    for wanted in ("fail", "unknown"):
+        for number, verdict in enumerate(verdicts, 1):
+            if verdict[0] == wanted:
+                return verdict[0], f"part {number}: {verdict[1]}"
+    return "pass", "all parts are equal"
 
 
 def _by_choice(reference: str, answer: str) -> Judged | None:
@@ -260,6 +275,25 @@ def judge(reference: str, response: str, extract: str = "strict") -> Judged:
 _EQUAL_TREES = "equal"
 
 
+def _by_options(problem: Problem, response: str) -> Judged | None:
+    """A question that lists its options: the letter answered by the option's content, or the content by its letter."""
+    letter, text = phrases.choice(problem.reference)
+    lettered = bool(letter) and not text
+    if not lettered and len(problem.reference) > 200:
+        return None
+    listed = phrases.options(problem.prompt) if "A" in problem.prompt and "B" in problem.prompt else ()
+    if not listed:
+        return None
+    answer, _ = find_answer(storable(response), str(problem.spec.get("extract", "strict")), _agree, plausible=_anything)
+    said, rest = phrases.choice(answer[: MAX_ANSWER + 1]) if answer else ("", "")
+    if not answer or (said and rest) or bool(said) == lettered:
+        return None
+    content = answer if lettered else problem.reference
+    right = letter if lettered else said
+    same = [name for name, option in listed if compare_answers(option, content)[0] == "pass"]
+    return ("pass", "the content of the right option" if lettered else "the letter of the right option") if same == [right] else None
+
+
 def _repeats(problem: Problem, response: str) -> bool:
     """Is the answer an expression that stands in the problem? "\\sin 60^\\circ" is equal to the value asked for, but no answer."""
     answer, _ = find_answer(storable(response), str(problem.spec.get("extract", "strict")), _agree, plausible=_anything)
@@ -287,6 +321,8 @@ class MathVerifier:
             outcome, reason = "unknown", unjudgeable
         else:
             outcome, reason = judge(problem.reference, response, str(problem.spec.get("extract", "strict")))
+            if outcome != "pass" and problem.prompt:
+                outcome, reason = _by_options(problem, response) or (outcome, reason)
             if outcome == "pass" and reason == _EQUAL_TREES and _repeats(problem, response):
                 outcome, reason = "unknown", "an expression of the problem itself, not worked out"
         ms = (time.perf_counter() - start) * 1e3

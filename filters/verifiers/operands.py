@@ -14,7 +14,7 @@ _MULTIPLY = frozenset(("*", "times", "cdot", "ast"))
 _DIVIDE = frozenset(("/", "div", ":"))
 _FRACTIONS = frozenset("frac dfrac tfrac cfrac sfrac nicefrac".split())
 _BINOMIALS = frozenset("binom dbinom tbinom".split())
-_INVERSES = {"asin": "arcsin", "acos": "arccos", "atan": "arctan"}
+_ALIASES = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "tg": "tan", "ctg": "cot", "arctg": "arctan", "arcctg": "arccot", "cosec": "csc"}
 _OPENERS = {"(": ")", "[": "]", "{": "}", "\\{": "\\}", "langle": "rangle"}
 _STARTS = frozenset("( [ { | pi infty sqrt cbrt lfloor lceil lvert vert mathbb emptyset varnothing begin sum prod overline infinity inf".split()) | GREEK
 _STARTS_ALL = _STARTS | _FRACTIONS | _BINOMIALS | FUNCTIONS
@@ -314,6 +314,8 @@ class Operands:
         return token.value
 
     def subscripted(self, name: str) -> Node:
+        if name in "CA" and self.value() == "_" and (chosen := self.chosen(name)) is not None:
+            return chosen
         if self.value() == "_":
             self.at += 1
             if self.value() == "{":
@@ -337,6 +339,23 @@ class Operands:
             self.at += 1
             name += "'"
         return sym(name)
+
+    def chosen(self, name: str) -> Node | None:
+        """C_{10}^{3}, the binomial coefficient, and A_{10}^{3}, the number of arrangements; None where it is a power of an indexed symbol."""
+        start = self.at
+        self.at += 1
+        try:
+            below = self.argument()
+            if self.value() == "^":
+                self.at += 1
+                above = self.argument()
+                if below.op == above.op == "num" and 2 < below.args[0] >= above.args[0] or below.op != "num":
+                    coefficient = Node("fn", ("binom", below, above))
+                    return coefficient if name == "C" else Node("mul", (coefficient, Node("fn", ("fact", above))))
+        except Unreadable:
+            pass
+        self.at = start
+        return None
 
     def bracketed(self, opener: str) -> Node:
         """A bracket and what it holds: one expression is itself, several a tuple or interval, braces with commas a set."""
@@ -416,7 +435,7 @@ class Operands:
         if name in ("infty", "infinity", "inf"):
             return INFINITY
         if name in FUNCTIONS:
-            return self.function(_INVERSES.get(name, name))
+            return self.function(_ALIASES.get(name, name))
         if name in GREEK:
             return self.subscripted(name.removeprefix("var"))
         if name in ("lfloor", "lceil"):
@@ -538,6 +557,8 @@ class Operands:
 
     def matrix(self, kind: str) -> Node:
         """Rows of a matrix environment; the cells are expressions. Determinants are refused."""
+        if kind == "cases":
+            return self.cases()
         if kind not in ("pmatrix", "bmatrix", "matrix", "array", "smallmatrix", "Bmatrix"):
             raise Unreadable(f"the answer holds a {kind}, which this verifier does not read")
         rows: list[list[Node]] = [[]]
@@ -555,6 +576,32 @@ class Operands:
                 self.at += 1
             else:
                 rows[-1].append(self.sum())
+        raise Unreadable("the answer is not well-formed")
+
+
+    def cases(self) -> Node:
+        """Rows of value and condition; "otherwise" is a condition of its own."""
+        rows: list[Node] = []
+        while (token := self.peek()) is not None:
+            if token.kind == "end":
+                self.at += 1
+                return Node("cases", tuple(rows))
+            if token.kind == "row":
+                self.at += 1
+                continue
+            value = self.sum()
+            while self.value() in ("&", ",") or self.value().lower().strip(" ,") in ("if", "for", "when", "where"):
+                self.at += 1
+            end = self.at
+            while end < len(self.tokens) and self.tokens[end].kind not in ("row", "end"):
+                end += 1
+            words = [t for t in self.tokens[self.at : end] if t.value not in (",", ".", ";")]
+            if len(words) == 1 and words[0].value.lower().strip(" ,.") in ("otherwise", "else", "elsewhere"):
+                condition = Node("text", ("otherwise",))
+            else:
+                condition = type(self)(words if len(words) < 4 else self.tokens[self.at : end]).listed()
+            self.at = end
+            rows += [value, condition]
         raise Unreadable("the answer is not well-formed")
 
 

@@ -70,7 +70,7 @@ def spelled_out(text: str) -> str:
             return meaning
     if (hole := _EXCEPT.match(lowered)) is not None:
         return rf"\mathbb{{R}} \setminus \{{ {hole[1].replace(' and ', ',').replace(' or ', ',').replace('=', '').replace('x', '')} \}}"
-    out = _compound(_LEADING.sub("", words))
+    out = _compound(_NOUNS.sub("", _LEADING.sub("", words)))
     for pattern_, sign in _COMPARISONS:
         out = pattern_.sub(sign, out)
     if (between := re.match(r"(?:[a-zA-Z] is )?between (\S+) and (\S+)(,? inclusive)?\Z", out)) is not None:
@@ -84,6 +84,11 @@ def spelled_out(text: str) -> str:
 _LEADING = re.compile(
     r"(?:for )?(?:all|any|every|each)(?: (?:of the|the))?(?: positive| real)?(?: integers?| numbers?| values?(?: of)?| reals?| natural numbers?)?"
     r"(?: such that| with| for which| satisfying)? (?=[A-Za-z]\s*(?:[<>=]|\\[lg]e|\\ne))", re.IGNORECASE
+)
+_NOUNS = re.compile(
+    r"(?:the |all )?(?:only |ordered |integer |real |possible |required |minimum |maximum |smallest |largest |least |greatest )*"
+    r"(?:pairs?|triples?|points?|solutions?|solution set|set|interval|roots?|lines?|circle|equation|functions?|values?|numbers?|integers?|matrix|vector|polynomials?|coordinates|union|point)"
+    r"(?: of [a-z]\b)?(?: is| are)?:? (?=[\\({\[0-9+-]|[a-zA-Z]\s*[=<>(])", re.IGNORECASE
 )
 _COMPOUND = (
     ("minutes", {"day": 1440, "hour": 60, "hr": 60, "h": 60, "minute": 1, "min": 1}), ("seconds", {"hour": 3600, "minute": 60, "min": 60, "second": 1, "sec": 1, "s": 1}),
@@ -154,6 +159,38 @@ def choice(text: str) -> tuple[str, str]:
     return letter.upper(), match[3].strip()
 
 
+_OPTION = re.compile(r"(?:\\(?:text|textbf|mathrm|mathbf|mbox)\s*\{\s*)?(?:\(([A-H])\)|(?<![A-Za-z\\])([A-H])[.:)])\s*\}?(?:\\ |~|\s)*")
+
+
+@lru_cache(maxsize=4_096)
+def options(prompt: str) -> tuple[tuple[str, str], ...]:
+    """((letter, content), …) of a multiple-choice question, letters in order from A; () where there are none."""
+    marks = list(_OPTION.finditer(prompt[-6_000:]))
+    for start in range(len(marks) - 1, -1, -1):
+        letters = [(m[1] or m[2]) for m in marks[start:]]
+        if len(letters) >= 2 and letters == list("ABCDEFGH"[: len(letters)]):
+            ends = [*(m.start() for m in marks[start + 1 :]), min(len(prompt[-6_000:]), marks[-1].end() + 300)]
+            texts = [prompt[-6_000:][m.end() : end].split("\n\n")[0] for m, end in zip(marks[start:], ends)]
+            return tuple((letter, re.sub(r"\\q?quad|\\\\|&", " ", text).strip(" \n$,;")) for letter, text in zip(letters, texts))
+    return ()
+
+
+_NUMBERED = re.compile(r"\(\s*([1-9]|i{1,3}|iv|v)\s*\)\s*")
+
+
+@lru_cache(maxsize=16_384)
+def numbered_parts(text: str) -> tuple[str, ...]:
+    """"(1) 3; (2) [0,1]" as its parts; () where the text does not consist of parts numbered from 1."""
+    marks = list(_NUMBERED.finditer(text.strip().strip("$")))
+    plain = text.strip().strip("$")
+    if len(marks) < 2 or marks[0].start() > 0:
+        return ()
+    names = [m[1] for m in marks]
+    if names not in (list("123456789")[: len(names)], ["i", "ii", "iii", "iv", "v"][: len(names)]):
+        return ()
+    return tuple(plain[m.end() : n.start() if n else len(plain)].strip(" ,;.$") for m, n in zip(marks, [*marks[1:], None]))
+
+
 # clock times
 
 _TIME = re.compile(r"(?:at )?(\d{1,2}):(\d\d)(?::\d\d)?\s*([ap])?\.?\s*(?:m\.?)?\Z|(?:at )?(\d{1,2})\s*([ap])\.?\s*m\.?\Z", re.IGNORECASE)
@@ -207,7 +244,8 @@ def _parts(text: str) -> list[tuple[str, str]]:
                 out.append(("w", _stem(low)))
         if match is not None:
             at = match.end()
-            out.append(("m", (match[1] or match[2] or match.group()).strip().rstrip(",.")))
+            value = (match[1] or match[2] or match.group()).strip().rstrip(",.")
+            out.append(("w", value) if len(value) == 1 and value.isalpha() else ("m", value))
     return out
 
 

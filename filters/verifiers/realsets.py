@@ -65,6 +65,8 @@ def real_set(node: Node) -> RealSet | None:
         return inner if inner is not None and variable.op == "sym" and inner.variable == variable.args[0] else None
     if op == "rel":
         return _relation(node)
+    if op == "list" and args[1].op == "rel" and args[1].args[0] == ("!=",) and all(is_expression(a) for a in args[2:]):
+        args = (args[0], args[1], *(Node("rel", (("!=",), args[1].args[1], a)) for a in args[2:]))  # k ≠ 0, 1
     if op == "list" and args[0] in ("or", "and", ",") and len(args) <= 12:
         return _listed(args[0], [real_set(a) for a in args[1:]], all(a.op == "rel" for a in args[1:]))
     return None

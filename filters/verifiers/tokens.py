@@ -26,7 +26,7 @@ GREEK = frozenset(
 )
 FUNCTIONS = frozenset(
     "sin cos tan cot sec csc arcsin arccos arctan arccot arcsec arccsc sinh cosh tanh coth asin acos atan log ln lg exp sqrt cbrt gcd lcm max min "
-    "abs floor ceil det Re Im arg sgn sign cis".split()
+    "abs floor ceil det Re Im arg sgn sign cis tg ctg arctg arcctg cosec".split()
 )
 _WORD_COMMANDS = FUNCTIONS | frozenset("pi infinity inf infty binom frac union cup in mod pm".split())
 _TEXT = frozenset("text textbf textit textrm textsf texttt mbox hbox operatorname emph textnormal mathit textup".split())
@@ -163,9 +163,7 @@ def _environment(text: str, at: int, name: str, out: list[Token]) -> int:
     match = re.compile(r"\s*\{([a-zA-Z]+)\*?\}(?:\s*\{[lcr| ]+\})?").match(text, at)
     if match is None:
         raise Unreadable("the answer is not well-formed")
-    if match[1] in ("aligned", "align", "gathered", "equation", "split", "cases", "gather"):
-        if match[1] == "cases":
-            raise Unreadable("the answer is defined by cases")
+    if match[1] in ("aligned", "align", "gathered", "equation", "split", "gather"):
         return match.end()
     out.append(Token(name, match[1]))
     return match.end()

@@ -77,6 +77,10 @@ _POWER = re.compile(r"(?:square|sq\.?|cubic|cu\.?)\s+|\s*\^?\{?([23])\}?\Z|\s+(s
 
 def split_power(unit: str) -> tuple[str, int]:
     """("cm", 2) of "cm^2", "square centimeters", "sq. cm", "cm squared"."""
+    unit = unit.replace(" per ", "/")
+    if "/" in unit:
+        whole = canonical_unit(unit)
+        return (whole if whole in _ALIASES else UNIT_NAMES.get(parts := "/".join(canonical_unit(u.strip()) for u in unit.split("/")), parts)), 1
     power = 1
     for match in _POWER.finditer(unit):
         word = match.group().lower()
