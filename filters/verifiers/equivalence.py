@@ -13,7 +13,7 @@ from data.records import Outcome
 from filters.verifiers.evaluation import free_symbols
 from filters.verifiers.expressions import INFINITY, Node, has_sign, is_decimal, is_expression, substitute, sym, walk, with_sign
 from filters.verifiers.families import same_family
-from filters.verifiers.qualifiers import idle, parameters, same_qualifiers
+from filters.verifiers.qualifiers import idle, same_qualifiers
 from filters.verifiers.realsets import RealSet, real_set, same_set
 from filters.verifiers.sameness import approximates, constant, proportional, same
 from filters.verifiers.symbolic import same_curve, same_series
@@ -37,10 +37,15 @@ def compare(reference: Node, answer: Node) -> Judged:
     if verdict[0] != "pass" and (want_rules or got_rules):
         verdict = _renamed(want, want_rules, got, got_rules) or verdict
     if verdict[0] == "pass":
-        told = same_qualifiers(want_rules, got_rules, parameters(want) | parameters(got))
+        told = same_qualifiers(want_rules, got_rules, _arguments(want) | _arguments(got))
         if told is not True:
-            return "unknown", told
+            return "unknown", str(told)
     return verdict
+
+
+def _arguments(node: Node) -> frozenset[str]:
+    """x of "f(x) = …": a condition on it alone says where the function lives."""
+    return frozenset(a for n in walk(node) if n.op == "name" for a in n.args[1:])
 
 
 def _renamed(want: Node, want_rules: tuple[Node, ...], got: Node, got_rules: tuple[Node, ...]) -> Judged | None:
@@ -79,8 +84,7 @@ def _membership(node: Node) -> bool:
 
 
 def _compare(reference: Node, answer: Node) -> Judged:
-    if reference.op == "builder" or answer.op == "builder":
-        reference, answer = _built(reference), _built(answer)
+    reference, answer = _built(reference), _built(answer)
     verdicts = [read(reference, answer) for read in (_as_sets, _as_equations, _as_congruences, _as_values)]
     for verdict in verdicts:
         if verdict is not None and verdict[0] == "pass":
@@ -93,7 +97,9 @@ def _compare(reference: Node, answer: Node) -> Judged:
 
 
 def _built(node: Node) -> Node:
-    """{(x, y) | …} stays; {x | x = 1} and {x ∈ ℝ : …} are what they say of x."""
+    """{(x, y) | …} stays; {x | x = 1} and {x ∈ ℝ : …} are what they say of x; t(0, 4] is t ∈ (0, 4]."""
+    if node.op == "mul" and node.args[0].op == "sym" and node.args[1].op == "tuple" and "]" in node.args[1].args[0:2]:
+        return Node("rel", (("in",), *node.args))
     return node.args[1] if node.op == "builder" and node.args[0].op in ("sym", "rel") else node
 
 
@@ -300,7 +306,7 @@ def _bound(name: str, value: Node) -> Node:
 
 
 def _match(want: list[tuple[str, Node]], got: list[tuple[str, Node]], reference: Node, answer: Node) -> Judged:
-    if len(want) > 24 or len(got) > 24:
+    if len(want) > 130 or len(got) > 130:
         return ("unknown", "too many values") if len(want) == len(got) else DIFFERENT
     if len(want) > 1 and "" in {n for n, _ in want} | {n for n, _ in got}:  # x_1 = 2, x_2 = 3 are two roots
         want, got = _rootless(want), _rootless(got)
@@ -353,9 +359,10 @@ def _compatible(names: set[str], others: set[str]) -> bool:
 
 
 def _distinct(values: list[tuple[str, Node]]) -> list[tuple[str, Node]]:
+    """One value written in two ways ("1/2 or 0.5") once; a value that is written twice stands twice."""
     out: list[tuple[str, Node]] = []
     for name, value in values:
-        if not any(n == name and (v == value or same_value(v, value)[0] == "pass") for n, v in out):
+        if not any(n == name and v != value and same_value(v, value)[0] == "pass" for n, v in out):
             out.append((name, value))
     return out
 

@@ -214,7 +214,7 @@ class Evaluator:
         return total
 
 
-_PLAIN = {n: n for n in "sin cos tan cot sec csc sinh cosh tanh coth exp".split()} | {
+_PLAIN = {n: n for n in ["sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh", "coth", "exp"]} | {
     "arcsin": "asin", "arccos": "acos", "arctan": "atan", "arccot": "acot", "arcsec": "asec", "arccsc": "acsc", "arg": "arg",
 }  # fmt: skip
 
@@ -349,7 +349,7 @@ def _integer_root(value: int, n: int) -> int:
 
 
 _INTEGER_FUNCTIONS = frozenset(("floor", "ceil", "fact", "binom", "gcd", "lcm", "mod"))
-_INTEGER_NAMES = frozenset("n k m j l p q r N M K t".split())
+_INTEGER_NAMES = frozenset(["n", "k", "m", "j", "l", "p", "q", "r", "N", "M", "K", "t"])
 
 
 def free_symbols(node: Node) -> frozenset[str]:

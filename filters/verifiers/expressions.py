@@ -20,7 +20,7 @@ class Node(NamedTuple):
 
 INFINITY = Node("const", ("inf",))
 MINUS_INFINITY = Node("neg", (INFINITY,))
-STRUCTURES = frozenset("tuple set list matrix rel union inter minus reals empty base quantity text cases where builder cong name".split())
+STRUCTURES = frozenset(["tuple", "set", "list", "matrix", "rel", "union", "inter", "minus", "reals", "empty", "base", "quantity", "text", "cases", "where", "builder", "cong", "name"])
 
 
 def num(value: int | Fraction, decimals: int = -1) -> Node:

@@ -135,7 +135,8 @@ def find_answer(
 
 def _side_by_side(text: str) -> str:
     """The contents of boxes that stand together with nothing but "and", "or", commas and names between them; "" otherwise."""
-    at, parts, end = text.find("\\boxed"), [], -1
+    at, end = text.find("\\boxed"), -1
+    parts: list[str] = []
     while at >= 0 and len(parts) < 12:
         if end >= 0 and not _BETWEEN.match(text[end + 1 : at]):
             return ""

@@ -12,6 +12,7 @@ from functools import lru_cache
 from filters.verifiers.expressions import Node
 from filters.verifiers.notation import Unreadable, ascii_math
 from filters.verifiers.operands import Operands
+from filters.verifiers.permutations import PERMUTED, permuted
 from filters.verifiers.tokens import Token, tokens_of
 
 RELATIONS = {
@@ -23,16 +24,20 @@ RELATIONS = {
 }  # fmt: skip
 _SET_OPERATORS = {"cup": "union", "cap": "inter", "setminus": "minus", "backslash": "minus", "bigcup": "union", "union": "union"}
 _AND, _OR = frozenset(("and", "land", "wedge")), frozenset(("or", "lor", "vee"))
-_QUALIFIERS = frozenset("where for with if when such given provided while whenever assuming as".split())
-_HEDGES = frozenset("about approximately exactly roughly only just".split())
+_QUALIFIERS = frozenset(["where", "for", "with", "if", "when", "such", "given", "provided", "while", "whenever", "assuming", "as"])
+_QUANTIFIERS = frozenset(["all", "any", "every", "each", "some", "real", "reals", "number", "numbers", "integer", "integers", "positive", "value", "values", "of", "the", "a", "an", "nonnegative", "natural"])
+_HEDGES = frozenset(["about", "approximately", "exactly", "roughly", "only", "just"])
 _NAME = re.compile(r"([A-Za-z]|\\[a-z]+)(_\{?\w+\}?)?'*\(([^()=]*)\)\Z")
-_GEOMETRY = frozenset("angle triangle measuredangle overline max min mathop lim operatorname square odot sup inf Delta".split())
+_GEOMETRY = frozenset(["angle", "triangle", "measuredangle", "overline", "max", "min", "mathop", "lim", "operatorname", "square", "odot", "sup", "inf", "Delta"])
 
 
 @lru_cache(maxsize=65_536)
 def read(text: str) -> Node | str:
     """The tree of an answer, or why there is none (a sentence)."""
     try:
+        match = PERMUTED.search(text) if "ermut" in text else None
+        if match is not None:
+            return permuted(Grammar(tokens_of(ascii_math(text[: match.start()] + text[match.end() :]))).answer(), cyclic="cyclic" in match.group())
         return Grammar(tokens_of(ascii_math(text))).answer()
     except Unreadable as error:
         return str(error)
@@ -115,8 +120,10 @@ class Grammar(Operands):
         """What a qualifier says: a relation where it can be read as one, else its words."""
         start = self.at
         first = self.tokens[start - 1].value.strip(" ,(").split(" ", 1) if start else [""]
+        while (token := self.peek()) is not None and token.kind in ("word", "text") and all(w in _QUANTIFIERS for w in token.value.lower().split()):
+            self.at += 1
         try:
-            if len(first) == 1:
+            if len(first) == 1 or all(w in _QUANTIFIERS for w in first[1].lower().split()):
                 node = self.item()
                 if (self.peek() is None or self.tokens[self.at].value in {",", *closers}) and node.op in ("rel", "list"):
                     return node
@@ -149,7 +156,7 @@ class Grammar(Operands):
             parts.append(self.sided())
         if ops and ops[-1] == "===" and (modulus := self.modulus()) is not None:
             return Node("cong", (*parts, modulus))
-        return Node("rel", (tuple(ops), *parts)) if ops else parts[0]
+        return Node("rel", (tuple("=" if op == "===" else op for op in ops), *parts)) if ops else parts[0]
 
     def modulus(self) -> Node | None:
         token = self.peek()
@@ -178,9 +185,11 @@ class Grammar(Operands):
             token = self.tokens[i]
             depth += token.value in ("(", "[", "{", "\\{")
             depth -= token.value in (")", "]", "}", "\\}")
-            if depth == 0 and (token.value in ("=", "approx", "to", "->") or (token.value in (":", "is", "are") and token.kind in ("op", "word"))):
+            if depth == 0 and (token.value in ("=", "approx", "to", "->", "equiv") or (token.value in (":", "is", "are") and token.kind in ("op", "word"))):
                 end = i
                 break
+            if depth == 0 and token.value.lower().strip() in _AND | _OR:
+                return None
             if depth == 0 and (token.value in RELATIONS or token.value in (",", ";", "pm")):
                 return None
         if end <= self.at:
@@ -200,7 +209,9 @@ class Grammar(Operands):
             node = Node("sym", (front[0].value,))
         else:
             return None
+        if self.tokens[end].value == "equiv" and call is None:
+            return None
         self.at = end
-        if self.tokens[end].value in (":", "is", "are", "to", "->"):
+        if self.tokens[end].value in (":", "is", "are", "to", "->", "equiv"):
             self.tokens[end] = Token("op", "=")
         return node

@@ -29,8 +29,8 @@ _SYMBOLS = {
     "⊥": "\\perp ", "∥": "\\parallel ", "ℓ": "l", "∀": "\\forall ", "∃": "\\exists ", "⊂": "\\subset ", "⊆": "\\subseteq ", "∼": "\\sim ",
     "ϕ": "\\phi ", "ε": "\\epsilon ", "ϵ": "\\epsilon ", "，": ", ", "；": "; ", "：": ": ", "。": ". ", "、": ", ",
 }  # fmt: skip
-_GREEK = "alpha beta gamma delta zeta eta theta iota kappa lambda mu nu xi rho sigma tau upsilon phi chi psi omega".split()
-_GREEK_LETTERS = dict(zip("αβγδζηθικλμνξρστυφχψω", _GREEK)) | dict(zip("ΓΔΘΛΞΣΦΨΩ", "Gamma Delta Theta Lambda Xi Sigma Phi Psi Omega".split()))
+_GREEK = ["alpha", "beta", "gamma", "delta", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu", "nu", "xi", "rho", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega"]
+_GREEK_LETTERS = dict(zip("αβγδζηθικλμνξρστυφχψω", _GREEK)) | dict(zip("ΓΔΘΛΞΣΦΨΩ", ["Gamma", "Delta", "Theta", "Lambda", "Xi", "Sigma", "Phi", "Psi", "Omega"]))
 _SYMBOLS |= {letter: f"\\{name} " for letter, name in _GREEK_LETTERS.items()}
 _SUPER = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿⁱˣ", "0123456789+-()nix"))
 _SUB = dict(zip("₀₁₂₃₄₅₆₇₈₉₊₋₍₎ₙₖₘᵢₓ", "0123456789+-()nkmix"))

@@ -7,20 +7,21 @@ from fractions import Fraction
 
 from filters.verifiers.expressions import INFINITY, MINUS_INFINITY, Node, num, sym
 from filters.verifiers.notation import Unreadable
+from filters.verifiers.numbers import NO_UNIT
 from filters.verifiers.tokens import FUNCTIONS, GREEK, Token
 
 MAX_DEPTH = 60
 _MULTIPLY = frozenset(("*", "times", "cdot", "ast"))
 _DIVIDE = frozenset(("/", "div", ":"))
-_FRACTIONS = frozenset("frac dfrac tfrac cfrac sfrac nicefrac".split())
-_BINOMIALS = frozenset("binom dbinom tbinom".split())
+_FRACTIONS = frozenset(["frac", "dfrac", "tfrac", "cfrac", "sfrac", "nicefrac"])
+_BINOMIALS = frozenset(["binom", "dbinom", "tbinom"])
 _ALIASES = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "tg": "tan", "ctg": "cot", "arctg": "arctan", "arcctg": "arccot", "cosec": "csc"}
 _OPENERS = {"(": ")", "[": "]", "{": "}", "\\{": "\\}", "langle": "rangle"}
-_STARTS = frozenset("( [ { | pi infty sqrt cbrt lfloor lceil lvert vert mathbb emptyset varnothing begin sum prod overline infinity inf".split()) | GREEK
+_STARTS = frozenset(["(", "[", "{", "|", "pi", "infty", "sqrt", "cbrt", "lfloor", "lceil", "lvert", "vert", "mathbb", "emptyset", "varnothing", "begin", "sum", "prod", "overline", "infinity", "inf"]) | GREEK
 _STARTS_ALL = _STARTS | _FRACTIONS | _BINOMIALS | FUNCTIONS
 _FIELDS = {"R": "R", "Z": "Z", "N": "N", "Q": "Q", "C": "C"}
-_NO_UNIT = frozenset("and or where for with if when such given provided while whenever assuming as is are not mod".split())
-_REMARKS = frozenset("= < > <= >= in ge geq le leq geqslant leqslant ne neq where for with if any all integer integers".split())
+_NO_UNIT = frozenset(["and", "or", "where", "for", "with", "if", "when", "such", "given", "provided", "while", "whenever", "assuming", "as", "is", "are", "not", "mod"])
+_REMARKS = frozenset(["=", "<", ">", "<=", ">=", "in", "ge", "geq", "le", "leq", "geqslant", "leqslant", "ne", "neq", "where", "for", "with", "if", "any", "all", "integer", "integers"])
 _DOTS = frozenset(("...", "ldots", "dots", "cdots", "dotsc", "dotsb"))
 
 
@@ -86,6 +87,9 @@ class Operands:
             else:
                 break
             self.at += 1
+        words = out.lower().replace("/", " ").replace("-", " ").split()
+        if len(words) > 5 or any(w.strip(".,()") in NO_UNIT for w in words):
+            raise Unreadable(f"the answer says {out[:30]!r} of its value")  # "12 dozen" is not 12
         return out
 
     # sums and products
@@ -118,10 +122,7 @@ class Operands:
     def product(self) -> Node:
         node = self.power()
         while (token := self.peek()) is not None:
-            if token.value in _MULTIPLY:
-                self.at += 1
-                node = Node("mul", (node, self.factor()))
-            elif token.value == "x" and token.spaced and node.op == "num" and self.value(1) == "10" and self.value(2) == "^":
+            if token.value in _MULTIPLY or (token.value == "x" and token.spaced and node.op == "num" and self.value(1) == "10" and self.value(2) == "^"):
                 self.at += 1
                 node = Node("mul", (node, self.factor()))
             elif token.value in _DIVIDE and not (token.value == ":" and self.mid) and not self.unit_slash():
@@ -349,7 +350,7 @@ class Operands:
             if self.value() == "^":
                 self.at += 1
                 above = self.argument()
-                if below.op == above.op == "num" and 2 < below.args[0] >= above.args[0] or below.op != "num":
+                if (below.op == above.op == "num" and 2 < below.args[0] >= above.args[0]) or below.op != "num":
                     coefficient = Node("fn", ("binom", below, above))
                     return coefficient if name == "C" else Node("mul", (coefficient, Node("fn", ("fact", above))))
         except Unreadable:
@@ -607,7 +608,9 @@ class Operands:
 
 def _number(text: str) -> Node:
     text = text.replace(",", "")
-    whole, point, rest = text.partition(".")
+    _, point, rest = text.partition(".")
+    if not any(c.isdigit() for c in text):
+        raise Unreadable("the answer is not well-formed")
     return num(Fraction(text.rstrip(".")), len(rest) if point and rest else -1)
 
 

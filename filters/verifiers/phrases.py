@@ -8,21 +8,22 @@ from functools import lru_cache
 
 from data.records import Outcome
 from filters.verifiers.notation import Unreadable, ascii_math
+from filters.verifiers.numbers import NO_UNIT
 
 Judged = tuple[Outcome, str]
 
-_UNITS = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split()
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+_UNITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"]
+_TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 _SCALES = {"hundred": 100, "thousand": 1_000, "million": 10**6, "billion": 10**9}
 NUMBER_WORDS = {w: i for i, w in enumerate(_UNITS)} | {w: 20 + 10 * i for i, w in enumerate(_TENS)}
-_ORDINALS = dict(zip("first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth".split(), range(1, 13)))
+_ORDINALS = dict(zip(["first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth", "eleventh", "twelfth"], range(1, 13)))
 _STYLED = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox|operatorname|emph|boxed|boldsymbol)\s*\{([^{}]*)\}")
 
 _PHRASES = [
     (r"(?:the set of |for )?(?:all|any|every|each) (?:of the )?reals?(?: numbers?| values?)?(?: (?:of )?[a-z])?|[a-z] (?:is|can be) (?:any|all|every) real(?: numbers?)?"
      r"|(?:the set of )?real numbers|all reals", r"\mathbb{R}"),
     (r"(?:there (?:are|is|exists?) )?no (?:real |integer |such )?(?:solutions?|roots?|real roots?|values?|answers?|integers?|numbers?)(?: exists?)?|none(?: exist)?|(?:the )?empty set"
-     r"|no such (?:[a-z]+ )?exists?|the equation has no (?:real )?solutions?|null set", r"\emptyset"),
+     r"|no such (?:[a-z]+ )?exists?|there (?:is|are|exists?) no such [a-z]+|no such [a-z]+|there (?:does not|do not) exist (?:any )?such [a-z]+|the equation has no (?:real )?solutions?|null set", r"\emptyset"),
     (r"(?:all )?(?:the )?positive reals?(?: numbers?)?", r"\mathbb{R}^+"),
     (r"(?:all )?(?:the )?integers?|(?:any|every) integer", r"\mathbb{Z}"),
     (r"(?:all )?(?:the )?(?:positive integers?|natural numbers?)|(?:any|every) (?:positive integer|natural number)", r"\mathbb{Z}^+"),
@@ -217,11 +218,10 @@ def same_time(want: tuple[int, str], got: tuple[int, str]) -> bool:
 # prose
 
 _STOP = frozenset(
-    "the a an is are was were be been of for to that it this these those so there will would has have had then thus hence therefore we get both each "
-    "answer final value values respectively which its their his her in on by at you can must should text only exactly such as all solution solutions".split()
+    ["the", "a", "an", "is", "are", "was", "were", "be", "been", "of", "for", "to", "that", "it", "this", "these", "those", "so", "there", "will", "would", "has", "have", "had", "then", "thus", "hence", "therefore", "we", "get", "both", "each", "answer", "final", "value", "values", "respectively", "which", "its", "their", "his", "her", "in", "on", "by", "at", "you", "can", "must", "should", "text", "only", "exactly", "such", "as", "all", "solution", "solutions"]
 )
 _TURNING = frozenset(
-    "not no never none neither nor without except unless less more fewer greater least most than other opposite or either maybe if only".split()
+    ["not", "no", "never", "none", "neither", "nor", "without", "except", "unless", "less", "more", "fewer", "greater", "least", "most", "than", "other", "opposite", "or", "either", "maybe", "if", "only"]
 )
 _MATH = re.compile(r"\$([^$]+)\$|\\\((.+?)\\\)|(?<![A-Za-z0-9_])-?(?:\d[\d,]*\.?\d*|\.\d+)(?:\s*/\s*\d+)?\s*%?|\\[a-z]+(?:\{[^{}]*\})+")
 _WORD = re.compile(r"[^\W\d_]+(?:'[a-z]+)?")
@@ -323,7 +323,7 @@ def _same_words(words: list[str], others: list[str], turned: bool) -> Judged:
     return "unknown", "the texts cannot be compared"
 
 
-_SUBJECTS = frozenset("win winning strategy always person integer number function number graph shape integer sequence player person student result winner day month direction triangle quadrilateral conic curve".split())
+_SUBJECTS = frozenset(["win", "winning", "strategy", "always", "person", "integer", "number", "function", "number", "graph", "shape", "integer", "sequence", "player", "person", "student", "result", "winner", "day", "month", "direction", "triangle", "quadrilateral", "conic", "curve"])
 
 
 def _idle(word: str) -> bool:
@@ -366,7 +366,11 @@ _COPULA = re.compile(r"(?:\b(?:is|are|equals|be|was|were|becomes)\b(?:\s+(?:equa
 _DOUBT = re.compile(r"\b(?:or|either|maybe|perhaps|not|isn't|possibly|might|could|unless|least|most|more|less|than|between|approximately|about|wrong|incorrect)\b", re.I)
 
 
-_REMARK = re.compile(r"\s*(?:\(|\\text\{ ?\()[^()]*[a-z]{3}[^()]*\)\}?\Z|,? \\?(?:since|because|attained|achieved|when|as|by)\b[^0-9]*\Z", re.IGNORECASE)
+_REMARK = re.compile(
+    r"\s*(?:\(|\\text\{ ?\()[^()0-9]*[a-z]{3}[^()0-9]*\)\}?\Z|,? \\?(?:since|because|attained|achieved|when|as|by)\b[^0-9]*\Z"
+    r"|\s*(?:\\text\{\s*)?\bis the (?:only|unique|smallest|largest|least|greatest|minimum|maximum)\b[^0-9=]*\Z",
+    re.IGNORECASE,
+)
 
 
 def stated_value(text: str, *, lone: bool) -> list[str]:
@@ -386,7 +390,8 @@ def stated_value(text: str, *, lone: bool) -> list[str]:
     found = list(_MATH.finditer(plain))
     if lone and len(found) == 1:
         rest = plain[: found[0].start()] + " " + plain[found[0].end() :]
-        if re.fullmatch(r"[A-Za-z ,.'()-]*[A-Za-z]{3}[A-Za-z ,.'()-]*", rest):
+        behind = (re.findall(r"[a-z]+", plain[found[0].end() :].lower()) or [""])[0]
+        if re.fullmatch(r"[A-Za-z ,.'()-]*[A-Za-z]{3}[A-Za-z ,.'()-]*", rest) and behind not in NO_UNIT:
             out.append((found[0][1] or found[0][2] or found[0].group()).strip().rstrip(",."))
     return list(dict.fromkeys(out))
 

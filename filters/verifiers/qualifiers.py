@@ -5,20 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from filters.verifiers.evaluation import free_symbols
-from filters.verifiers.expressions import Node, is_expression, num
+from filters.verifiers.expressions import Node, is_expression, num, symbols
 from filters.verifiers.realsets import real_set, same_set
 from filters.verifiers.sameness import proportional
 
 _IDLE = re.compile(
     r"\b(?:integers?|any|all|every|each|arbitrary|constants?|real|reals|numbers?|positive|non-?negative|natural|whole|some|is|are|an?|the|and|any|"
-    r"in|of|be|can|where|for|with|prime|rational|respectively|x|y|z|n|k|m|t|a|b|c|d|p|q|r|s|u|v|w|to|value|values|choice|fixed|given)\b|[^A-Za-z]",
+    r"in|of|be|can|where|for|with|respectively|x|y|z|n|k|m|t|a|b|c|d|p|q|r|s|u|v|w|to|value|values|choice|fixed|given|mathbb|R|Z|N|all|following)\b|[^A-Za-z<>=0-9]",
     re.IGNORECASE,
 )
-
-
-def parameters(node: Node) -> frozenset[str]:
-    return free_symbols(node)
 
 
 def idle(rule: Node) -> bool:
@@ -32,11 +27,14 @@ def idle(rule: Node) -> bool:
     return rule.op == "sym"
 
 
-def same_qualifiers(want: Sequence[Node], got: Sequence[Node], names: frozenset[str]) -> bool | str:
-    """True, or why the conditions differ."""
+def same_qualifiers(want: Sequence[Node], got: Sequence[Node], arguments: frozenset[str]) -> bool | str:
+    """True, or why the conditions differ. `arguments`: of the functions that the answer defines; their domain may go without saying."""
     one, other = [r for r in want if not idle(r)], [r for r in got if not idle(r)]
     if not one and not other:
         return True
+    if not one or not other:
+        if all(r.op == "rel" and symbols(r) and symbols(r) <= arguments for r in (*one, *other)):
+            return True
     if len(one) != len(other):
         return "conditions on one side only"
     rest = list(other)

@@ -70,7 +70,7 @@ def unit_of(text: str) -> Any:
     if not plain or len(plain) > 60:
         return None
     lowered = plain.lower()
-    if lowered in _NAMES and _NAMES[lowered]:
+    if _NAMES.get(lowered):
         return registry().Unit(_NAMES[lowered])
     with suppress(Unreadable):
         return _Units(plain).parsed()

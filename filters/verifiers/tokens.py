@@ -21,23 +21,20 @@ class Token(NamedTuple):
 
 
 GREEK = frozenset(
-    "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau upsilon phi varphi chi psi omega "
-    "Gamma Delta Theta Lambda Xi Sigma Upsilon Phi Psi Omega ell hbar".split()
+    ["alpha", "beta", "gamma", "delta", "epsilon", "varepsilon", "zeta", "eta", "theta", "vartheta", "iota", "kappa", "lambda", "mu", "nu", "xi", "rho", "sigma", "tau", "upsilon", "phi", "varphi", "chi", "psi", "omega", "Gamma", "Delta", "Theta", "Lambda", "Xi", "Sigma", "Upsilon", "Phi", "Psi", "Omega", "ell", "hbar"]
 )
 FUNCTIONS = frozenset(
-    "sin cos tan cot sec csc arcsin arccos arctan arccot arcsec arccsc sinh cosh tanh coth asin acos atan log ln lg exp sqrt cbrt gcd lcm max min "
-    "abs floor ceil det Re Im arg sgn sign cis tg ctg arctg arcctg cosec".split()
+    ["sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "arccot", "arcsec", "arccsc", "sinh", "cosh", "tanh", "coth", "asin", "acos", "atan", "log", "ln", "lg", "exp", "sqrt", "cbrt", "gcd", "lcm", "max", "min", "abs", "floor", "ceil", "det", "Re", "Im", "arg", "sgn", "sign", "cis", "tg", "ctg", "arctg", "arcctg", "cosec"]
 )
-_WORD_COMMANDS = FUNCTIONS | frozenset("pi infinity inf infty binom frac union cup in mod pm".split())
-_TEXT = frozenset("text textbf textit textrm textsf texttt mbox hbox operatorname emph textnormal mathit textup".split())
-_FONT = frozenset("mathrm mathbf mathsf mathit boldsymbol bm mathcal vec hat bar tilde overrightarrow widehat underline mathop mathbin".split())
+_WORD_COMMANDS = FUNCTIONS | frozenset(["pi", "infinity", "inf", "infty", "binom", "frac", "union", "cup", "in", "mod", "pm"])
+_TEXT = frozenset(["text", "textbf", "textit", "textrm", "textsf", "texttt", "mbox", "hbox", "operatorname", "emph", "textnormal", "mathit", "textup"])
+_FONT = frozenset(["mathrm", "mathbf", "mathsf", "mathit", "boldsymbol", "bm", "mathcal", "vec", "hat", "bar", "tilde", "overrightarrow", "widehat", "underline", "mathop", "mathbin"])
 _SKIP = frozenset(
-    "left right big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr displaystyle textstyle limits nolimits quad qquad enspace thinspace space hfill "
-    "mathstrut strut rm bf it".split()
+    ["left", "right", "big", "Big", "bigg", "Bigg", "bigl", "bigr", "Bigl", "Bigr", "biggl", "biggr", "displaystyle", "textstyle", "limits", "nolimits", "quad", "qquad", "enspace", "thinspace", "space", "hfill", "mathstrut", "strut", "rm", "bf", "it"]
 )
-_PRODUCTS = frozenset("any how not for box fly guy hot lot the are aim air act add ago all art ask bit boy buy cop cost cow cry fit fix fry get him".split())
+_PRODUCTS = frozenset(["any", "how", "not", "for", "box", "fly", "guy", "hot", "lot", "the", "are", "aim", "air", "act", "add", "ago", "all", "art", "ask", "bit", "boy", "buy", "cop", "cost", "cow", "cry", "fit", "fix", "fry", "get", "him"])
 _SHORT_WORDS = frozenset(
-    "is of to in if no at by cm mm km kg mg ml ft lb oz hr am pm be we or an as so do it us up on he yd dm mi".split()
+    ["is", "of", "to", "in", "if", "no", "at", "by", "cm", "mm", "km", "kg", "mg", "ml", "ft", "lb", "oz", "hr", "am", "pm", "be", "we", "or", "an", "as", "so", "do", "it", "us", "up", "on", "he", "yd", "dm", "mi"]
 )
 
 _LETTER_UNITS = frozenset("mgshLlNJWVAKt")

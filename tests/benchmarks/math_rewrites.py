@@ -144,7 +144,7 @@ def braced_list(t: str) -> str | None:
 
 
 def named(t: str) -> str | None:
-    if "\\$" in t or re.search(r"=|[<>]|\\le|\\ge|\\in|\\text|\\mbox|x|[A-Z]{2}|[a-zA-Z]{4,}(?![{}])", re.sub(r"\\(?:frac|sqrt|left|right|log|lfloor|rfloor|lceil|rceil|pi)", "", t)):
+    if "\\$" in t or re.match(r"[a-z]\(", t) or re.search(r"=|[<>]|\\le|\\ge|\\in|\\text|\\mbox|x|[A-Z]{2}|[a-zA-Z]{4,}(?![{}])", re.sub(r"\\(?:frac|sqrt|left|right|log|lfloor|rfloor|lceil|rceil|pi)", "", t)):
         return None
     return f"x = {t}" if len(top_level(t)) == 1 else None
 
