@@ -7,30 +7,28 @@ equations up to a constant factor, matrices, congruences. What cannot be decided
 from __future__ import annotations
 
 import re
-from fractions import Fraction
 
-from data.records import Outcome
 from filters.verifiers.evaluation import free_symbols
 from filters.verifiers.expressions import INFINITY, Node, has_sign, is_decimal, is_expression, substitute, sym, walk, with_sign
 from filters.verifiers.families import same_family
+from filters.verifiers.measures import DIFFERENT, EQUAL, Judged, every, same_base, same_quantity, same_ratio
 from filters.verifiers.qualifiers import idle, same_qualifiers
 from filters.verifiers.realsets import RealSet, real_set, same_set
-from filters.verifiers.sameness import approximates, constant, proportional, same
-from filters.verifiers.symbolic import same_curve, same_series
-from filters.verifiers.units import compare_units, converted
-
-Judged = tuple[Outcome, str]
-EQUAL: Judged = ("pass", "equal")
-DIFFERENT: Judged = ("fail", "another value")
-_FLIP = {">": "<", ">=": "<="}
+from filters.verifiers.relations import as_congruences, as_equations
+from filters.verifiers.sameness import approximates, constant, same
+from filters.verifiers.symbolic import same_series
 
 
 def compare(reference: Node, answer: Node) -> Judged:
     """(outcome, reason) of `answer` against `reference`."""
     if reference == answer:
         return EQUAL
+    reference, answer = _built(reference), _built(answer)
     want, want_rules = _unqualified(reference)
     got, got_rules = _unqualified(answer)
+    if bool(want_rules) != bool(got_rules):
+        want, want_rules = _conditioned(want, want_rules)
+        got, got_rules = _conditioned(got, got_rules)
     verdict = _compare(want, got)
     if verdict[0] != "pass" and (want_rules or got_rules or _families(want, got)):
         verdict = max(verdict, same_family(want, want_rules, got, got_rules), key=lambda v: v[0] == "pass")
@@ -79,13 +77,23 @@ def _unqualified(node: Node) -> tuple[Node, tuple[Node, ...]]:
     return node, tuple(rules)
 
 
+def _conditioned(node: Node, rules: tuple[Node, ...]) -> tuple[Node, tuple[Node, ...]]:
+    """"x² + y² = 1, y ≠ 0": where the other side has conditions, what is listed behind an equation may be one."""
+    if rules or node.op != "list" or any(a.op != "rel" for a in node.args[1:]):
+        return node, rules
+    main = [a for a in node.args[1:] if a.args[0] == ("=",)]
+    if len(main) != 1:
+        return node, rules
+    return main[0], tuple(a for a in node.args[1:] if a is not main[0])
+
+
 def _membership(node: Node) -> bool:
     return node.op == "rel" and node.args[0] == ("in",) and node.args[2].op == "reals" and node.args[2].args[0][0] in "ZNQCR"
 
 
 def _compare(reference: Node, answer: Node) -> Judged:
     reference, answer = _built(reference), _built(answer)
-    verdicts = [read(reference, answer) for read in (_as_sets, _as_equations, _as_congruences, _as_values)]
+    verdicts = [read(reference, answer) for read in (_as_sets, as_equations, as_congruences, _as_values)]
     for verdict in verdicts:
         if verdict is not None and verdict[0] == "pass":
             return verdict
@@ -125,67 +133,6 @@ def _as_sets(reference: Node, answer: Node) -> Judged | None:
 
 def _proper(node: Node, found: RealSet) -> bool:
     return node.op in ("reals", "empty", "union", "inter", "minus") or any(p.low != p.high for p in found.pieces)
-
-
-# equations and inequalities
-
-
-def _as_equations(reference: Node, answer: Node) -> Judged | None:
-    want, got = _relations(reference), _relations(answer)
-    if not want or not got:
-        return None
-    if len(want) != len(got):
-        return "fail", "another number of relations"
-    rest, unsure = list(got), ""
-    for one in want:
-        for other in rest:
-            told = _same_relation(one, other)
-            if told is True:
-                rest.remove(other)
-                break
-            unsure = unsure or (told if isinstance(told, str) else "")
-        else:
-            return ("unknown", unsure) if unsure else ("fail", "another relation")
-    return EQUAL
-
-
-def _relations(node: Node) -> list[tuple[str, Node]]:
-    """Each as (sign of relation, left - right), > turned into <; [] where the answer is not made of relations between expressions."""
-    items = node.args[1:] if node.op == "list" else (node,)
-    out = []
-    for item in [i for one in items for i in ((with_sign(one, 1), with_sign(one, -1)) if one.op == "rel" and has_sign(one) else (one,))]:
-        if item.op != "rel" or not all(is_expression(p) for p in item.args[1:]):
-            return []
-        for op, left, right in zip(item.args[0], item.args[1:], item.args[2:]):
-            if op not in ("=", "<", "<=", ">", ">=", "!="):
-                return []
-            if op in _FLIP:
-                op, left, right = _FLIP[op], right, left
-            out.append((op, Node("add", (left, Node("neg", (right,))))))
-    return out
-
-
-def _same_relation(one: tuple[str, Node], other: tuple[str, Node]) -> bool | str:
-    if one[0] != other[0] or not (free_symbols(one[1]) or free_symbols(other[1])):
-        return False
-    if free_symbols(one[1]) != free_symbols(other[1]):
-        return False
-    told = proportional(one[1], other[1], positive=one[0] in ("<", "<="))
-    if told is not True and one[0] == "=":
-        return same_curve(one[1], other[1])
-    return told
-
-
-def _as_congruences(reference: Node, answer: Node) -> Judged | None:
-    if reference.op != "cong" or answer.op != "cong":
-        return None
-    m, n = constant(reference.args[-1]), constant(answer.args[-1])
-    a, b = constant(reference.args[-2]), constant(answer.args[-2])
-    if not all(isinstance(v, Fraction) for v in (a, b, m, n)) or m == 0:
-        return "unknown", "a congruence with symbols"
-    if reference.args[0] != answer.args[0]:
-        return "unknown", "congruences of different symbols"
-    return EQUAL if m == n and ((a - b) / m).denominator == 1 else ("fail", "another congruence")
 
 
 # values
@@ -317,7 +264,7 @@ def _match(want: list[tuple[str, Node]], got: list[tuple[str, Node]], reference:
     if len(names) > 1 and not strict and len(want) > 1:  # several named values answered without names: in order only
         if len(want) != len(got):
             return DIFFERENT
-        return _all([same_value(w, g) for (_, w), (_, g) in zip(want, got)])
+        return every([same_value(w, g) for (_, w), (_, g) in zip(want, got)])
     if any("(" in n for n in names) and any("(" in n for n in others):
         want, got = [(n, _bound(n, v)) for n, v in want], [(n, _bound(n, v)) for n, v in got]
     want, got = _distinct(want), _distinct(got)
@@ -367,20 +314,12 @@ def _distinct(values: list[tuple[str, Node]]) -> list[tuple[str, Node]]:
     return out
 
 
-def _all(verdicts: list[Judged]) -> Judged:
-    for wanted in ("fail", "unknown"):
-        for verdict in verdicts:
-            if verdict[0] == wanted:
-                return verdict
-    return EQUAL
-
-
 def same_value(want: Node, got: Node) -> Judged:
     """One value against another."""
     if want == got:
         return EQUAL
     if want.op == "rel" and got.op == "rel":
-        return _as_equations(want, got) or ("unknown", "relations of different kinds")
+        return as_equations(want, got) or ("unknown", "relations of different kinds")
     one, other = _cells(want), _cells(got)
     if one is not None and other is not None:
         return _same_cells(one, other)
@@ -389,11 +328,11 @@ def same_value(want: Node, got: Node) -> Judged:
     if want.op == got.op == "cases":
         return _same_cases(want, got)
     if "quantity" in (want.op, got.op) or "deg" in (want.op, got.op):
-        return _same_quantity(want, got)
+        return same_quantity(want, got, same_value)
     if want.op == "base" or got.op == "base":
-        return _same_base(want, got)
+        return same_base(want, got)
     if want.op == "ratio" or got.op == "ratio":
-        return _same_ratio(want, got)
+        return same_ratio(want, got, same_value)
     if not (is_expression(want) and is_expression(got)):
         return ("fail", "another kind of value") if want.op != got.op else ("unknown", "values that cannot be compared")
     told = same(want, got)
@@ -426,7 +365,7 @@ def _cells(node: Node) -> tuple[str, tuple[int, int], tuple[Node, ...]] | None:
 def _same_cells(one: tuple[str, tuple[int, int], tuple[Node, ...]], other: tuple[str, tuple[int, int], tuple[Node, ...]]) -> Judged:
     if len(one[2]) != len(other[2]) or (1 not in one[1] and one[1] != other[1]) or (1 not in other[1] and one[1] != other[1]):
         return "fail", "another number of entries"
-    verdict = _all([same_value(a, b) for a, b in zip(one[2], other[2])])
+    verdict = every([same_value(a, b) for a, b in zip(one[2], other[2])])
     if verdict[0] == "pass" and one[0] != other[0] and len(one[2]) == 2 and one[0] and other[0]:
         return "fail", "the same ends, but open where the reference is closed or the reverse"
     return verdict
@@ -443,56 +382,3 @@ def _same_cases(want: Node, got: Node) -> Judged:
             return "unknown", "other cases"
         rest.remove(match)
     return EQUAL
-
-
-def _same_quantity(want: Node, got: Node) -> Judged:
-    (a, unit), (b, other) = _measured(want), _measured(got)
-    if unit and other:
-        told = compare_units(unit, other)
-        if told == "same":
-            return same_value(a, b)
-        factor = converted(other, unit)
-        if factor is not None:
-            return same_value(a, Node("mul", (b, Node("num", (factor, -1)))))
-        verdict = same_value(a, b)
-        return ("fail", f"the unit is {other!r}, not {unit!r}") if told == "different" else ("unknown", f"units {other!r} and {unit!r}") if verdict[0] == "pass" else verdict
-    verdict = same_value(a, b)
-    if "°" in (unit, other) and verdict[0] != "pass":
-        if _has_pi(b if unit else a):
-            return EQUAL if same(Node("deg", (a,)) if unit else a, Node("deg", (b,)) if other else b) is True else DIFFERENT
-    elif "%" in (unit, other) and not (unit and other):
-        x, y = constant(a), constant(b)
-        if isinstance(x, Fraction) and isinstance(y, Fraction):
-            if other and abs(x) < 1 and x != 0:
-                y = y / 100
-            return EQUAL if x == y else ("unknown", "a bare ratio where the reference is in percent") if unit and x == 100 * y else DIFFERENT
-    return verdict
-
-
-def _measured(node: Node) -> tuple[Node, str]:
-    return (node.args[0], "°") if node.op == "deg" else (node.args[0], node.args[1]) if node.op == "quantity" else (node, "")
-
-
-def _has_pi(node: Node) -> bool:
-    return any(n == Node("const", ("pi",)) for n in walk(node))
-
-
-def _same_base(want: Node, got: Node) -> Judged:
-    if want.op == got.op == "base":
-        return EQUAL if want == got else ("fail", "another number or base") if want.args[1] == got.args[1] else ("unknown", "another base")
-    if want.op == "base":
-        return EQUAL if got == Node("num", (Fraction(int(want.args[0])), -1)) else DIFFERENT
-    return ("unknown", "a base where the reference has none") if want == Node("num", (Fraction(int(got.args[0])), -1)) else DIFFERENT
-
-
-def _same_ratio(want: Node, got: Node) -> Judged:
-    a, b = _terms(want), _terms(got)
-    if len(a) == 1 or len(b) == 1:
-        return same_value(Node("div", tuple(a)), b[0]) if len(a) == 2 else same_value(a[0], Node("div", tuple(b))) if len(b) == 2 else DIFFERENT
-    if len(a) != len(b):
-        return "fail", "another number of terms"
-    return _all([same_value(Node("mul", (x, b[0])), Node("mul", (y, a[0]))) for x, y in zip(a[1:], b[1:])])
-
-
-def _terms(node: Node) -> list[Node]:
-    return [*_terms(node.args[0]), node.args[1]] if node.op == "ratio" else [node]

@@ -13,7 +13,7 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
-from filters.verifiers.expressions import Node, symbols, walk
+from filters.verifiers.expressions import Node, symbols, walk, words
 
 MAX_BITS = 60_000  # of an exact number
 MAX_FACTORIAL = 2_500
@@ -214,7 +214,7 @@ class Evaluator:
         return total
 
 
-_PLAIN = {n: n for n in ["sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh", "coth", "exp"]} | {
+_PLAIN = {n: n for n in words("sin cos tan cot sec csc sinh cosh tanh coth exp")} | {
     "arcsin": "asin", "arccos": "acos", "arctan": "atan", "arccot": "acot", "arcsec": "asec", "arccsc": "acsc", "arg": "arg",
 }  # fmt: skip
 
@@ -349,7 +349,7 @@ def _integer_root(value: int, n: int) -> int:
 
 
 _INTEGER_FUNCTIONS = frozenset(("floor", "ceil", "fact", "binom", "gcd", "lcm", "mod"))
-_INTEGER_NAMES = frozenset(["n", "k", "m", "j", "l", "p", "q", "r", "N", "M", "K", "t"])
+_INTEGER_NAMES = words("n k m j l p q r N M K t")
 
 
 def free_symbols(node: Node) -> frozenset[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from filters.verifiers.expressions import Node
+from filters.verifiers.expressions import Node, words
 from filters.verifiers.notation import Unreadable, ascii_math
 from filters.verifiers.operands import Operands
 from filters.verifiers.permutations import PERMUTED, permuted
@@ -24,11 +24,13 @@ RELATIONS = {
 }  # fmt: skip
 _SET_OPERATORS = {"cup": "union", "cap": "inter", "setminus": "minus", "backslash": "minus", "bigcup": "union", "union": "union"}
 _AND, _OR = frozenset(("and", "land", "wedge")), frozenset(("or", "lor", "vee"))
-_QUALIFIERS = frozenset(["where", "for", "with", "if", "when", "such", "given", "provided", "while", "whenever", "assuming", "as"])
-_QUANTIFIERS = frozenset(["all", "any", "every", "each", "some", "real", "reals", "number", "numbers", "integer", "integers", "positive", "value", "values", "of", "the", "a", "an", "nonnegative", "natural"])
-_HEDGES = frozenset(["about", "approximately", "exactly", "roughly", "only", "just"])
+_QUALIFIERS = words("where for with if when such given provided while whenever assuming as")
+_QUANTIFIERS = words(
+    "all any every each some real reals number numbers integer integers positive value values of the a an nonnegative natural"
+)
+_HEDGES = words("about approximately exactly roughly only just")
 _NAME = re.compile(r"([A-Za-z]|\\[a-z]+)(_\{?\w+\}?)?'*\(([^()=]*)\)\Z")
-_GEOMETRY = frozenset(["angle", "triangle", "measuredangle", "overline", "max", "min", "mathop", "lim", "operatorname", "square", "odot", "sup", "inf", "Delta"])
+_GEOMETRY = words("angle triangle measuredangle overline max min mathop lim operatorname square odot sup inf Delta")
 
 
 @lru_cache(maxsize=65_536)

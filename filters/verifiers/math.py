@@ -15,7 +15,7 @@ from functools import lru_cache
 
 from data.records import Outcome, Problem, Verdict
 from data.text import storable
-from filters.verifiers import phrases
+from filters.verifiers import choices, prose, wording
 from filters.verifiers.base import register_verifier
 from filters.verifiers.equivalence import compare
 from filters.verifiers.expressions import Node, has_sign, is_expression
@@ -29,7 +29,7 @@ from filters.verifiers.units import compare_units, converted, same_unit
 Judged = tuple[Outcome, str]
 _parse = lru_cache(maxsize=65_536)(parse_number)
 _WORDS = re.compile(r"[^\W\d_]+(?: [^\W\d_]+){0,2}\Z")
-_MATH_WORDS = frozenset(("pi", "π", "e", "i", "infinity", "inf", "dne", *phrases.NUMBER_WORDS))
+_MATH_WORDS = frozenset(("pi", "π", "e", "i", "infinity", "inf", "dne", *wording.NUMBER_WORDS))
 _SYNONYMS = ({"yes", "true"}, {"no", "false"})
 _GROUPED = re.compile(r"\d{1,3}(?:,\d{3})+\Z")
 
@@ -78,7 +78,7 @@ def _one_word(text: str) -> bool:
 
 def _other_word(want: str, answer: str) -> Judged | None:
     """A reference of one plain word against another word or a number: certainly not the same."""
-    got = phrases.plain_words(answer) if " " in answer.strip() else normal_text(answer)
+    got = wording.plain_words(answer) if " " in answer.strip() else normal_text(answer)
     if isinstance(_parse(answer[: MAX_LENGTH + 1]), Number):
         return "fail", "a number where the reference is a word"
     alike = want.casefold().startswith(got.casefold()) or got.casefold().startswith(want.casefold()) or {want, got} in _SYNONYMS
@@ -114,7 +114,7 @@ def _compare_slowly(reference: str, answer: str, marked: bool) -> Judged:
     verdict = _compare_once(reference, answer)
     if verdict[0] == "pass":
         return verdict
-    spelled = phrases.spelled_out(reference) or reference, phrases.spelled_out(answer) or answer
+    spelled = wording.spelled_out(reference) or reference, wording.spelled_out(answer) or answer
     if spelled != (reference, answer):
         again = _compare_once(*spelled)
         if again[0] == "pass" or verdict[1] == _UNREAD:
@@ -123,7 +123,7 @@ def _compare_slowly(reference: str, answer: str, marked: bool) -> Judged:
             return verdict
     if verdict[0] == "fail":
         return verdict
-    for value in phrases.stated_value(answer, lone=marked and not _measured(reference)):
+    for value in prose.stated_value(answer, lone=marked and not _measured(reference)):
         if value != answer:
             stated = _compare_once(reference, value)
             if stated[0] != "unknown":
@@ -137,7 +137,7 @@ def _compare_slowly(reference: str, answer: str, marked: bool) -> Judged:
         return told
     if isinstance(read(reference), Node) and verdict[1] != _UNREAD:
         return verdict
-    return phrases.same_prose(reference, answer, _same_read) if phrases.has_words(reference) else ("unknown", "the answer could not be read")
+    return prose.same_prose(reference, answer, _same_read) if prose.has_words(reference) else ("unknown", "the answer could not be read")
 
 
 _UNREAD = "not read"
@@ -186,7 +186,7 @@ def _final_side(tree: Node) -> Node:
 
 def _by_parts(reference: str, answer: str) -> Judged | None:
     """Numbered parts, each against its own."""
-    want, got = phrases.numbered_parts(reference), phrases.numbered_parts(answer)
+    want, got = choices.numbered_parts(reference), choices.numbered_parts(answer)
     if not want or not got:
         return None
     if len(want) != len(got):
@@ -201,8 +201,8 @@ def _by_parts(reference: str, answer: str) -> Judged | None:
 
 def _by_choice(reference: str, answer: str) -> Judged | None:
     """Letters of multiple choice, with or without the text of the option."""
-    letter, text = phrases.choice(reference)
-    other, rest = phrases.choice(answer)
+    letter, text = choices.choice(reference)
+    other, rest = choices.choice(answer)
     if letter and (not text or len(reference.strip("() .")) > 1):
         if other and letter == other and text and rest and _compare_once(text, rest)[0] == "fail":
             return "fail", "the letter of the right option with other content"
@@ -217,10 +217,10 @@ def _by_choice(reference: str, answer: str) -> Judged | None:
 def _by_clock(reference: str, answer: str) -> Judged | None:
     if ":" not in reference and "m" not in reference.lower():
         return None
-    want, got = phrases.clock(reference), phrases.clock(answer)
+    want, got = choices.clock(reference), choices.clock(answer)
     if want is None or got is None:
         return None
-    if phrases.same_time(want, got):
+    if choices.same_time(want, got):
         return "pass", "the same time"
     return None if ":" in reference and not want[1] and not got[1] else ("fail", "another time")
 
@@ -236,7 +236,7 @@ _DIGIT = re.compile(r"[0-9\\¼-¾⅐-⅞√π]|\d")
 
 
 def _holds_number(mark: str) -> bool:
-    return _DIGIT.search(mark) is not None or any(w in phrases.NUMBER_WORDS for w in re.findall(r"[a-z]+", mark[:200].lower()))
+    return _DIGIT.search(mark) is not None or any(w in wording.NUMBER_WORDS for w in re.findall(r"[a-z]+", mark[:200].lower()))
 
 
 def _anything(mark: str) -> bool:
@@ -277,15 +277,15 @@ _EQUAL_TREES = "equal"
 
 def _by_options(problem: Problem, response: str) -> Judged | None:
     """A question that lists its options: the letter answered by the option's content, or the content by its letter."""
-    letter, text = phrases.choice(problem.reference)
+    letter, text = choices.choice(problem.reference)
     lettered = bool(letter) and not text
     if not lettered and len(problem.reference) > 200:
         return None
-    listed = phrases.options(problem.prompt) if "A" in problem.prompt and "B" in problem.prompt else ()
+    listed = choices.options(problem.prompt) if "A" in problem.prompt and "B" in problem.prompt else ()
     if not listed:
         return None
     answer, _ = find_answer(storable(response), str(problem.spec.get("extract", "strict")), _agree, plausible=_anything)
-    said, rest = phrases.choice(answer[: MAX_ANSWER + 1]) if answer else ("", "")
+    said, rest = choices.choice(answer[: MAX_ANSWER + 1]) if answer else ("", "")
     if not answer or (said and rest) or bool(said) == lettered:
         return None
     content = answer if lettered else problem.reference

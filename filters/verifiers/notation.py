@@ -29,8 +29,9 @@ _SYMBOLS = {
     "⊥": "\\perp ", "∥": "\\parallel ", "ℓ": "l", "∀": "\\forall ", "∃": "\\exists ", "⊂": "\\subset ", "⊆": "\\subseteq ", "∼": "\\sim ",
     "ϕ": "\\phi ", "ε": "\\epsilon ", "ϵ": "\\epsilon ", "，": ", ", "；": "; ", "：": ": ", "。": ". ", "、": ", ",
 }  # fmt: skip
-_GREEK = ["alpha", "beta", "gamma", "delta", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu", "nu", "xi", "rho", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega"]
-_GREEK_LETTERS = dict(zip("αβγδζηθικλμνξρστυφχψω", _GREEK)) | dict(zip("ΓΔΘΛΞΣΦΨΩ", ["Gamma", "Delta", "Theta", "Lambda", "Xi", "Sigma", "Phi", "Psi", "Omega"]))
+_GREEK_NAMES = """alpha beta gamma delta zeta eta theta iota kappa lambda mu nu xi rho sigma tau upsilon phi chi psi omega"""
+_GREEK = _GREEK_NAMES.split()
+_GREEK_LETTERS = dict(zip("αβγδζηθικλμνξρστυφχψω", _GREEK)) | {"Γ": "Gamma", "Δ": "Delta", "Θ": "Theta", "Λ": "Lambda", "Ξ": "Xi", "Σ": "Sigma", "Φ": "Phi", "Ψ": "Psi", "Ω": "Omega"}
 _SYMBOLS |= {letter: f"\\{name} " for letter, name in _GREEK_LETTERS.items()}
 _SUPER = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿⁱˣ", "0123456789+-()nix"))
 _SUB = dict(zip("₀₁₂₃₄₅₆₇₈₉₊₋₍₎ₙₖₘᵢₓ", "0123456789+-()nkmix"))
@@ -55,6 +56,7 @@ def ascii_math(text: str) -> str:
     if "$" in text:
         text = _without_dollars(text)
     if "\\begin" in text:
+        text = _CASES.sub(r"\\begin{cases}\1\\end{cases}", text)
         text = _SYSTEM.sub(_rows, text)
     text = _unwrapped(text.replace("**", "^").replace("{,}", ",")).strip()
     return text if text.endswith("...") else text.rstrip(".,;: ").strip()
@@ -62,6 +64,12 @@ def ascii_math(text: str) -> str:
 
 _SYSTEM = re.compile(
     r"(?:\\left\s*)?(?:\\\{|\\lbrace)?\s*\\begin\{(?:array\}\s*\{[lcr]\}|cases\}|aligned\})([^&]*?)\\end\{(?:array|cases|aligned)\}\s*(?:\\right\s*\.)?", re.DOTALL
+)
+
+
+_CASES = re.compile(
+    r"(?:\\left\s*)?(?:\\\{|\\lbrace)\s*\\begin\{(?:array|aligned|matrix)\}(?:\s*\{[lcr ]+\})?((?:(?!\\end\{).)*?&(?:(?!\\end\{).)*?)\\end\{(?:array|aligned|matrix)\}\s*\\right\s*\.",
+    re.DOTALL,
 )
 
 

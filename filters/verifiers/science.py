@@ -17,7 +17,7 @@ from typing import Any
 
 from data.records import Outcome, Problem, Verdict
 from data.text import storable
-from filters.verifiers import phrases
+from filters.verifiers import choices
 from filters.verifiers.base import register_verifier
 from filters.verifiers.extraction import POLICIES, find_answer
 from filters.verifiers.math import compare_answers
@@ -110,9 +110,9 @@ def compare(reference: str, answer: str, spec: Mapping[str, Any]) -> Judged:
     if _NEGATED.search(answer) and not _NEGATED.search(reference):
         return "fail", "the answer is negated"
     options = spec.get("options")
-    letter, _ = phrases.choice(reference)
+    letter, _ = choices.choice(reference)
     if isinstance(options, Mapping) and letter in options:
-        said, rest = phrases.choice(answer)
+        said, rest = choices.choice(answer)
         if said:
             if said == letter and rest and compare_part(str(options[letter]), rest, spec)[0] == "fail":
                 return "fail", "the letter of the right option with the content of another"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from filters.verifiers.expressions import words
 from filters.verifiers.notation import Unreadable, closing
 
 MAX_TOKENS = 600
@@ -20,21 +21,28 @@ class Token(NamedTuple):
     spaced: bool = False  # a blank stood before it
 
 
-GREEK = frozenset(
-    ["alpha", "beta", "gamma", "delta", "epsilon", "varepsilon", "zeta", "eta", "theta", "vartheta", "iota", "kappa", "lambda", "mu", "nu", "xi", "rho", "sigma", "tau", "upsilon", "phi", "varphi", "chi", "psi", "omega", "Gamma", "Delta", "Theta", "Lambda", "Xi", "Sigma", "Upsilon", "Phi", "Psi", "Omega", "ell", "hbar"]
+GREEK = words(
+    "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau upsilon phi varphi chi "
+    "psi omega Gamma Delta Theta Lambda Xi Sigma Upsilon Phi Psi Omega ell hbar"
 )
-FUNCTIONS = frozenset(
-    ["sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "arccot", "arcsec", "arccsc", "sinh", "cosh", "tanh", "coth", "asin", "acos", "atan", "log", "ln", "lg", "exp", "sqrt", "cbrt", "gcd", "lcm", "max", "min", "abs", "floor", "ceil", "det", "Re", "Im", "arg", "sgn", "sign", "cis", "tg", "ctg", "arctg", "arcctg", "cosec"]
+FUNCTIONS = words(
+    "sin cos tan cot sec csc arcsin arccos arctan arccot arcsec arccsc sinh cosh tanh coth asin acos atan log ln lg exp sqrt cbrt gcd "
+    "lcm max min abs floor ceil det Re Im arg sgn sign cis tg ctg arctg arcctg cosec"
 )
-_WORD_COMMANDS = FUNCTIONS | frozenset(["pi", "infinity", "inf", "infty", "binom", "frac", "union", "cup", "in", "mod", "pm"])
-_TEXT = frozenset(["text", "textbf", "textit", "textrm", "textsf", "texttt", "mbox", "hbox", "operatorname", "emph", "textnormal", "mathit", "textup"])
-_FONT = frozenset(["mathrm", "mathbf", "mathsf", "mathit", "boldsymbol", "bm", "mathcal", "vec", "hat", "bar", "tilde", "overrightarrow", "widehat", "underline", "mathop", "mathbin"])
-_SKIP = frozenset(
-    ["left", "right", "big", "Big", "bigg", "Bigg", "bigl", "bigr", "Bigl", "Bigr", "biggl", "biggr", "displaystyle", "textstyle", "limits", "nolimits", "quad", "qquad", "enspace", "thinspace", "space", "hfill", "mathstrut", "strut", "rm", "bf", "it"]
+_WORD_COMMANDS = FUNCTIONS | words("pi infinity inf infty binom frac union cup in mod pm")
+_TEXT = words("text textbf textit textrm textsf texttt mbox hbox operatorname emph textnormal mathit textup")
+_FONT = words(
+    "mathrm mathbf mathsf mathit boldsymbol bm mathcal vec hat bar tilde overrightarrow widehat underline mathop mathbin"
 )
-_PRODUCTS = frozenset(["any", "how", "not", "for", "box", "fly", "guy", "hot", "lot", "the", "are", "aim", "air", "act", "add", "ago", "all", "art", "ask", "bit", "boy", "buy", "cop", "cost", "cow", "cry", "fit", "fix", "fry", "get", "him"])
-_SHORT_WORDS = frozenset(
-    ["is", "of", "to", "in", "if", "no", "at", "by", "cm", "mm", "km", "kg", "mg", "ml", "ft", "lb", "oz", "hr", "am", "pm", "be", "we", "or", "an", "as", "so", "do", "it", "us", "up", "on", "he", "yd", "dm", "mi"]
+_SKIP = words(
+    "left right big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr displaystyle textstyle limits nolimits quad qquad enspace thinspace "
+    "space hfill mathstrut strut rm bf it"
+)
+_PRODUCTS = words(
+    "any how not for box fly guy hot lot the are aim air act add ago all art ask bit boy buy cop cost cow cry fit fix fry get him"
+)
+_SHORT_WORDS = words(
+    "is of to in if no at by cm mm km kg mg ml ft lb oz hr am pm be we or an as so do it us up on he yd dm mi"
 )
 
 _LETTER_UNITS = frozenset("mgshLlNJWVAKt")
@@ -140,7 +148,7 @@ def _styled(text: str, at: int, name: str, out: list[Token], spaced: bool) -> in
     if name in _TEXT or (name in ("mathrm", "mathsf", "mathit", "mathbf") and re.fullmatch(r"[A-Za-z ]{2,}", plain)):
         if (plain in _WORD_COMMANDS and plain not in ("in", "mod")) or plain in GREEK:
             out.append(Token("cmd", plain, spaced))
-        elif len(plain) == 1 and plain.isalpha() and name not in ("text", "mbox"):
+        elif len(plain) == 1 and plain.isalpha() and (name not in ("text", "mbox") or plain in "ie"):
             out.append(Token("sym", plain, spaced))
         elif name in ("text", "mbox", "textbf", "mathrm") and re.search(r"\d", plain):
             out += tokens_of(plain)

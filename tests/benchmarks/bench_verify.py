@@ -22,12 +22,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 import math_pairs
 import math_rewrites
 
-from filters.verifiers import evaluation, grammar, phrases, sameness, symbolic
+from filters.verifiers import choices, evaluation, grammar, sameness, symbolic, wording
 from filters.verifiers import math as ours
 
 Judge = Callable[[str, str], str]
 CACHES = (
-    ours._compare_slowly, ours._parse, grammar.read, evaluation.value_at, sameness.same, phrases.spelled_out, phrases.choice, phrases.clock,
+    ours._compare_slowly, ours._parse, grammar.read, evaluation.value_at, sameness.same, wording.spelled_out, choices.choice, choices.clock,
     symbolic.same_curve, symbolic.same_series,
 )  # fmt: skip
 
