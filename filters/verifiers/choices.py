@@ -7,7 +7,9 @@ from functools import lru_cache
 
 from filters.verifiers.wording import plain_words
 
-_CHOICE = re.compile(r"(?:(?:option|choice|answer|part)\s*:?\s*)?(?:\(\s*([A-Ja-j])\s*\)|([A-J])(?:[.):]|(?=\s*\Z)))\s*[.:,-]?\s*(.*)\Z", re.IGNORECASE | re.DOTALL)
+_CHOICE = re.compile(
+    r"(?:(?:option|choice|answer|part)\s*:?\s*)?(?:\(\s*([A-Ja-j])\s*\)|([A-J])(?:[.):]|(?=\s*\Z)))\s*[.:,-]?\s*(.*)\Z", re.IGNORECASE | re.DOTALL
+)
 
 
 @lru_cache(maxsize=16_384)
@@ -44,7 +46,7 @@ _NUMBERED = re.compile(r"\(\s*([1-9]|i{1,3}|iv|v)\s*\)\s*")
 
 @lru_cache(maxsize=16_384)
 def numbered_parts(text: str) -> tuple[str, ...]:
-    """"(1) 3; (2) [0,1]" as its parts; () where the text does not consist of parts numbered from 1."""
+    """ "(1) 3; (2) [0,1]" as its parts; () where the text does not consist of parts numbered from 1."""
     marks = list(_NUMBERED.finditer(text.strip().strip("$")))
     plain = text.strip().strip("$")
     if len(marks) < 2 or marks[0].start() > 0:

@@ -116,7 +116,9 @@ class Commands:
             self.at += 1
             braced = self.value() == "{"
             self.at += braced
-            marks += {"*": "*", "ast": "*", "times": "*", "+": "+", "-": "-", "0": "0", "2": "2", "3": "3", "ge": "+", "geq": "+"}.get(self.value(), "?")
+            marks += {"*": "*", "ast": "*", "times": "*", "+": "+", "-": "-", "0": "0", "2": "2", "3": "3", "ge": "+", "geq": "+"}.get(
+                self.value(), "?"
+            )
             self.at += 1
             while braced and self.value() not in ("}", ""):
                 marks += self.value()
@@ -166,7 +168,7 @@ class Commands:
         return tuple(items)
 
     def function_argument(self) -> Node:
-        """"\\sin(x)" takes the bracket; "\\sin 2x" a product, up to the next function."""
+        """ "\\sin(x)" takes the bracket; "\\sin 2x" a product, up to the next function."""
         if self.value() in ("(", "[", "{"):
             opener = self.value()
             self.at += 1

@@ -78,7 +78,7 @@ def _unqualified(node: Node) -> tuple[Node, tuple[Node, ...]]:
 
 
 def _conditioned(node: Node, rules: tuple[Node, ...]) -> tuple[Node, tuple[Node, ...]]:
-    """"x² + y² = 1, y ≠ 0": where the other side has conditions, what is listed behind an equation may be one."""
+    """ "x² + y² = 1, y ≠ 0": where the other side has conditions, what is listed behind an equation may be one."""
     if rules or node.op != "list" or any(a.op != "rel" for a in node.args[1:]):
         return node, rules
     main = [a for a in node.args[1:] if a.args[0] == ("=",)]
@@ -213,7 +213,7 @@ def _name_of(node: Node) -> tuple[str, tuple[str, ...]]:
 
 
 def _named(node: Node, lone: bool) -> list[tuple[str, Node]] | str:
-    """"x = 3/4 = 0.75": one value under one name, the sides agreeing; "a + b = 5" is 5, unless it is compared with another equation."""
+    """ "x = 3/4 = 0.75": one value under one name, the sides agreeing; "a + b = 5" is 5, unless it is compared with another equation."""
     ops, sides = list(node.args[0]), list(node.args[1:])
     name, arguments = _name_of(sides[0])
     if name:

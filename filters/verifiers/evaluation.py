@@ -141,7 +141,12 @@ class Evaluator:
             if self.ctx.re(self.number(exponent)) > 0:
                 return Fraction(0)
             raise Refused("it divides by zero")
-        if isinstance(base, Fraction) and isinstance(exponent, Fraction) and base > 0 and (root := _exact_root(base, exponent.denominator)) is not None:
+        if (
+            isinstance(base, Fraction)
+            and isinstance(exponent, Fraction)
+            and base > 0
+            and (root := _exact_root(base, exponent.denominator)) is not None
+        ):
             return self.power(root, Fraction(exponent.numerator))
         self.sized(base, exponent)
         self.off_domain |= self.negative(base)

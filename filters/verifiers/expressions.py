@@ -20,14 +20,14 @@ class Node(NamedTuple):
 
 INFINITY = Node("const", ("inf",))
 MINUS_INFINITY = Node("neg", (INFINITY,))
+
+
 def words(text: str) -> frozenset[str]:
     """The words of a text, as a set."""
     return frozenset(text.split())
 
 
-STRUCTURES = words(
-    "tuple set list matrix rel union inter minus reals empty base quantity text cases where builder cong name"
-)
+STRUCTURES = words("tuple set list matrix rel union inter minus reals empty base quantity text cases where builder cong name")
 
 
 def num(value: int | Fraction, decimals: int = -1) -> Node:

@@ -154,7 +154,12 @@ _BETWEEN = re.compile(r"[\s$,;&]{0,8}(?:and|or|\\text\{ ?(?:and|or) ?\}|\\quad)?
 
 def _one_display(whole: str) -> bool:
     """Several lines that are one formula: a matrix, a display."""
-    return len(whole) <= 400 and whole.count("\n") <= 12 and ("\\begin{" in whole or whole.startswith(("\\[", "$$"))) and whole.endswith(("\\]", "$$", "}", "$"))
+    return (
+        len(whole) <= 400
+        and whole.count("\n") <= 12
+        and ("\\begin{" in whole or whole.startswith(("\\[", "$$")))
+        and whole.endswith(("\\]", "$$", "}", "$"))
+    )
 
 
 def _short(text: str) -> str:

@@ -25,9 +25,7 @@ RELATIONS = {
 _SET_OPERATORS = {"cup": "union", "cap": "inter", "setminus": "minus", "backslash": "minus", "bigcup": "union", "union": "union"}
 _AND, _OR = frozenset(("and", "land", "wedge")), frozenset(("or", "lor", "vee"))
 _QUALIFIERS = words("where for with if when such given provided while whenever assuming as")
-_QUANTIFIERS = words(
-    "all any every each some real reals number numbers integer integers positive value values of the a an nonnegative natural"
-)
+_QUANTIFIERS = words("all any every each some real reals number numbers integer integers positive value values of the a an nonnegative natural")
 _HEDGES = words("about approximately exactly roughly only just")
 _NAME = re.compile(r"([A-Za-z]|\\[a-z]+)(_\{?\w+\}?)?'*\(([^()=]*)\)\Z")
 _GEOMETRY = words("angle triangle measuredangle overline max min mathop lim operatorname square odot sup inf Delta")
@@ -111,7 +109,9 @@ class Grammar(Operands):
             depth -= token.value in (")", "]", "\\}")
             if depth == 0:
                 return False
-            if depth == 1 and (token.value in RELATIONS or (token.kind in ("word", "text") and token.value.lower().strip() in _QUALIFIERS | {"integer"})):
+            if depth == 1 and (
+                token.value in RELATIONS or (token.kind in ("word", "text") and token.value.lower().strip() in _QUALIFIERS | {"integer"})
+            ):
                 self.at += 1
                 if self.qualifier_ahead():
                     self.at += 1
@@ -187,7 +187,9 @@ class Grammar(Operands):
             token = self.tokens[i]
             depth += token.value in ("(", "[", "{", "\\{")
             depth -= token.value in (")", "]", "}", "\\}")
-            if depth == 0 and (token.value in ("=", "approx", "to", "->", "equiv") or (token.value in (":", "is", "are") and token.kind in ("op", "word"))):
+            if depth == 0 and (
+                token.value in ("=", "approx", "to", "->", "equiv") or (token.value in (":", "is", "are") and token.kind in ("op", "word"))
+            ):
                 end = i
                 break
             if depth == 0 and token.value.lower().strip() in _AND | _OR:

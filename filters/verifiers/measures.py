@@ -35,7 +35,13 @@ def same_quantity(want: Node, got: Node, same_value: SameValue) -> Judged:
         if factor is not None:
             return same_value(a, Node("mul", (b, Node("num", (factor, -1)))))
         verdict = same_value(a, b)
-        return ("fail", f"the unit is {other!r}, not {unit!r}") if told == "different" else ("unknown", f"units {other!r} and {unit!r}") if verdict[0] == "pass" else verdict
+        return (
+            ("fail", f"the unit is {other!r}, not {unit!r}")
+            if told == "different"
+            else ("unknown", f"units {other!r} and {unit!r}")
+            if verdict[0] == "pass"
+            else verdict
+        )
     verdict = same_value(a, b)
     if "°" in (unit, other) and verdict[0] != "pass":
         if _has_pi(b if unit else a):

@@ -31,7 +31,17 @@ _SYMBOLS = {
 }  # fmt: skip
 _GREEK_NAMES = """alpha beta gamma delta zeta eta theta iota kappa lambda mu nu xi rho sigma tau upsilon phi chi psi omega"""
 _GREEK = _GREEK_NAMES.split()
-_GREEK_LETTERS = dict(zip("αβγδζηθικλμνξρστυφχψω", _GREEK)) | {"Γ": "Gamma", "Δ": "Delta", "Θ": "Theta", "Λ": "Lambda", "Ξ": "Xi", "Σ": "Sigma", "Φ": "Phi", "Ψ": "Psi", "Ω": "Omega"}
+_GREEK_LETTERS = dict(zip("αβγδζηθικλμνξρστυφχψω", _GREEK)) | {
+    "Γ": "Gamma",
+    "Δ": "Delta",
+    "Θ": "Theta",
+    "Λ": "Lambda",
+    "Ξ": "Xi",
+    "Σ": "Sigma",
+    "Φ": "Phi",
+    "Ψ": "Psi",
+    "Ω": "Omega",
+}
 _SYMBOLS |= {letter: f"\\{name} " for letter, name in _GREEK_LETTERS.items()}
 _SUPER = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿⁱˣ", "0123456789+-()nix"))
 _SUB = dict(zip("₀₁₂₃₄₅₆₇₈₉₊₋₍₎ₙₖₘᵢₓ", "0123456789+-()nkmix"))
@@ -63,12 +73,14 @@ def ascii_math(text: str) -> str:
 
 
 _SYSTEM = re.compile(
-    r"(?:\\left\s*)?(?:\\\{|\\lbrace)?\s*\\begin\{(?:array\}\s*\{[lcr]\}|cases\}|aligned\})([^&]*?)\\end\{(?:array|cases|aligned)\}\s*(?:\\right\s*\.)?", re.DOTALL
+    r"(?:\\left\s*)?(?:\\\{|\\lbrace)?\s*\\begin\{(?:array\}\s*\{[lcr]\}|cases\}|aligned\})([^&]*?)\\end\{(?:array|cases|aligned)\}\s*(?:\\right\s*\.)?",
+    re.DOTALL,
 )
 
 
 _CASES = re.compile(
-    r"(?:\\left\s*)?(?:\\\{|\\lbrace)\s*\\begin\{(?:array|aligned|matrix)\}(?:\s*\{[lcr ]+\})?((?:(?!\\end\{).)*?&(?:(?!\\end\{).)*?)\\end\{(?:array|aligned|matrix)\}\s*\\right\s*\.",
+    r"(?:\\left\s*)?(?:\\\{|\\lbrace)\s*\\begin\{(?:array|aligned|matrix)\}(?:\s*\{[lcr ]+\})?"
+    r"((?:(?!\\end\{).)*?&(?:(?!\\end\{).)*?)\\end\{(?:array|aligned|matrix)\}\s*\\right\s*\.",
     re.DOTALL,
 )
 

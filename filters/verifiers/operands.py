@@ -13,9 +13,7 @@ from filters.verifiers.tokens import FUNCTIONS, GREEK, Token
 _MULTIPLY = frozenset(("*", "times", "cdot", "ast"))
 _DIVIDE = frozenset(("/", "div", ":"))
 _OPENERS = {"(": ")", "[": "]", "{": "}", "\\{": "\\}", "langle": "rangle"}
-_STARTS = words(
-    "( [ { | pi infty sqrt cbrt lfloor lceil lvert vert mathbb emptyset varnothing begin sum prod overline infinity inf"
-) | GREEK
+_STARTS = words("( [ { | pi infty sqrt cbrt lfloor lceil lvert vert mathbb emptyset varnothing begin sum prod overline infinity inf") | GREEK
 _STARTS_ALL = _STARTS | FRACTIONS | BINOMIALS | FUNCTIONS
 _NO_UNIT = words("and or where for with if when such given provided while whenever assuming as is are not mod")
 _REMARKS = words("= < > <= >= in ge geq le leq geqslant leqslant ne neq where for with if any all integer integers")
@@ -92,7 +90,9 @@ class Operands(Commands):
     def product(self) -> Node:
         node = self.power()
         while (token := self.peek()) is not None:
-            if token.value in _MULTIPLY or (token.value == "x" and token.spaced and node.op == "num" and self.value(1) == "10" and self.value(2) == "^"):
+            if token.value in _MULTIPLY or (
+                token.value == "x" and token.spaced and node.op == "num" and self.value(1) == "10" and self.value(2) == "^"
+            ):
                 self.at += 1
                 node = Node("mul", (node, self.factor()))
             elif token.value in _DIVIDE and not (token.value == ":" and self.mid) and not self.unit_slash():
@@ -132,7 +132,9 @@ class Operands(Commands):
             return self.bars == 0 and not self.mid
         if token.value == "(" and (self.value(1) in ("mod", "pmod", "bmod") or self.remark_ahead()):
             return False
-        return (token.kind == "cmd" or token.kind == "op" or token.kind == "begin") and (token.value in _STARTS_ALL or token.value == "\\{" or token.kind == "begin")
+        return (token.kind == "cmd" or token.kind == "op" or token.kind == "begin") and (
+            token.value in _STARTS_ALL or token.value == "\\{" or token.kind == "begin"
+        )
 
     def remark_ahead(self) -> bool:
         """At a bracket that holds a relation: "(k ∈ ℤ)" behind a value is no factor."""

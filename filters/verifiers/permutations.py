@@ -10,7 +10,8 @@ from filters.verifiers.notation import Unreadable
 
 MAX_TUPLES = 130
 PERMUTED = re.compile(
-    r",?\s*(?:\\text\s*\{)?\s*(?:\(\s*)?(?:,?\s*(?:and|or|with|plus|up to)\s+)?(?:all\s+|any\s+)?(?:of\s+)?(?:its\s+|their\s+|the\s+|other\s+)*(?:cyclic\s+)?permutations?"
+    r",?\s*(?:\\text\s*\{)?\s*(?:\(\s*)?(?:,?\s*(?:and|or|with|plus|up to)\s+)?"
+    r"(?:all\s+|any\s+)?(?:of\s+)?(?:its\s+|their\s+|the\s+|other\s+)*(?:cyclic\s+)?permutations?"
     r"(?:\s+(?:thereof|of (?:it|them|these|this|the (?:above|same))))?(?:\s+of(?=\s*[\\}$(]))?\s*(?:\))?\s*\}?",
     re.IGNORECASE,
 )

@@ -15,16 +15,15 @@ Judged = tuple[Outcome, str]
 
 SYNONYMS = [
     {"yes", "true", "correct"}, {"no", "false", "incorrect"}, {"undefined", "dne", "does not exist", "not defined", "doesn't exist"},
-    {"impossible", "not possible", "cannot be done", "it is impossible"}, {"infinitely many", "infinite", "infinitely many solutions", "there are infinitely many", "an infinite number"},
+    {"impossible", "not possible", "cannot be done", "it is impossible"},
+    {"infinitely many", "infinite", "infinitely many solutions", "there are infinitely many", "an infinite number"},
 ]  # fmt: skip
 _STOP = words(
     "the a an is are was were be been of for to that it this these those so there will would has have had then thus hence therefore we "
     "get both each answer final value values respectively which its their his her in on by at you can must should text only exactly "
     "such as all solution solutions"
 )
-_TURNING = words(
-    "not no never none neither nor without except unless less more fewer greater least most than other opposite or either maybe if only"
-)
+_TURNING = words("not no never none neither nor without except unless less more fewer greater least most than other opposite or either maybe if only")
 _MATH = re.compile(r"\$([^$]+)\$|\\\((.+?)\\\)|(?<![A-Za-z0-9_])-?(?:\d[\d,]*\.?\d*|\.\d+)(?:\s*/\s*\d+)?\s*%?|\\[a-z]+(?:\{[^{}]*\})+")
 _WORD = re.compile(r"[^\W\d_]+(?:'[a-z]+)?")
 
@@ -80,7 +79,12 @@ def same_prose(reference: str, answer: str, agree: Callable[[str, str], bool]) -
         if len(values) == 1 and words and other_words and all(_idle(w) for w in set(words) ^ set(other_words)):
             return "pass", "the same words and value"
         kept = [w for w in words if w in other_words]
-        if other_words and kept == [w for w in other_words if w in words] and (set(other_words) <= set(words)) and len(set(other_words)) >= len(values):
+        if (
+            other_words
+            and kept == [w for w in other_words if w in words]
+            and (set(other_words) <= set(words))
+            and len(set(other_words)) >= len(values)
+        ):
             return "pass", "the same words and values"
     one, other = labelled(reference), labelled(answer)
     if one and other and len(one) == len(other) > 1 and not turned:
@@ -168,7 +172,10 @@ def _same_labels(one: dict[frozenset[str], str], other: dict[frozenset[str], str
 # one value in a sentence
 
 _COPULA = re.compile(r"(?:\b(?:is|are|equals|be|was|were|becomes)\b(?:\s+(?:equal to|exactly|precisely|simply|just|given by))?|:)\s*")
-_DOUBT = re.compile(r"\b(?:or|either|maybe|perhaps|not|isn't|possibly|might|could|unless|least|most|more|less|than|between|approximately|about|wrong|incorrect)\b", re.I)
+_DOUBT = re.compile(
+    r"\b(?:or|either|maybe|perhaps|not|isn't|possibly|might|could|unless|least|most|more|less|than|between|approximately|about|wrong|incorrect)\b",
+    re.I,
+)
 
 
 _REMARK = re.compile(
@@ -203,4 +210,7 @@ def stated_value(text: str, *, lone: bool) -> list[str]:
 
 def has_words(text: str) -> bool:
     """Prose, not only formulae: a word of two letters or more that is no function or unit."""
-    return any(len(w) > 1 and w.lower() not in ("sin", "cos", "tan", "cot", "log", "ln", "lg", "max", "min", "pi") for w in _WORD.findall(re.sub(r"\\[a-zA-Z]+", " ", plain_words(text))))
+    return any(
+        len(w) > 1 and w.lower() not in ("sin", "cos", "tan", "cot", "log", "ln", "lg", "max", "min", "pi")
+        for w in _WORD.findall(re.sub(r"\\[a-zA-Z]+", " ", plain_words(text)))
+    )

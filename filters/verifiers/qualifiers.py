@@ -32,9 +32,8 @@ def same_qualifiers(want: Sequence[Node], got: Sequence[Node], arguments: frozen
     one, other = [r for r in want if not idle(r)], [r for r in got if not idle(r)]
     if not one and not other:
         return True
-    if not one or not other:
-        if all(r.op == "rel" and symbols(r) and symbols(r) <= arguments for r in (*one, *other)):
-            return True
+    if not (one and other) and all(r.op == "rel" and symbols(r) and symbols(r) <= arguments for r in (*one, *other)):
+        return True
     if len(one) != len(other):
         return "conditions on one side only"
     rest = list(other)
@@ -54,7 +53,12 @@ def _same_rule(one: Node, other: Node) -> bool:
     a, b = real_set(one), real_set(other)
     if a is not None and b is not None:
         return a.variable == b.variable and same_set(a, b) is True
-    if one.op == other.op == "rel" and one.args[0] == other.args[0] and len(one.args) == len(other.args) == 3 and all(map(is_expression, one.args[1:] + other.args[1:])):
+    if (
+        one.op == other.op == "rel"
+        and one.args[0] == other.args[0]
+        and len(one.args) == len(other.args) == 3
+        and all(map(is_expression, one.args[1:] + other.args[1:]))
+    ):
         left, right = (Node("add", (n.args[1], Node("neg", (n.args[2],)))) for n in (one, other))
         return proportional(left, right, positive=one.args[0] not in (("=",), ("!=",))) is True
     return False

@@ -52,10 +52,14 @@ _NAMES = {
     "degrees celsius": "degC", "degree celsius": "degC", "celsius": "degC", "°c": "degC", "^\\circ c": "degC", "degrees fahrenheit": "degF",
     "fahrenheit": "degF", "degrees": "degree", "°": "degree", "Ω": "ohm", "ohms": "ohm", "Å": "angstrom", "A": "ampere", "amps": "ampere",
     "M": "molar", "sec": "second", "secs": "second", "hr": "hour", "hrs": "hour", "mins": "minute", "cc": "centimeter**3", "rev": "turn",
-    "rpm": "rpm", "kph": "km/hour", "mph": "mile/hour", "percent": "percent", "%": "percent", "dollars": "", "units": "", "u": "unified_atomic_mass_unit",
-    "amu": "unified_atomic_mass_unit", "cal": "calorie", "kcal": "kilocalorie", "Cal": "kilocalorie", "C": "coulomb", "F": "farad", "G": "gauss", "g": "gram",
-    "h": "hour", "l": "liter", "L": "liter", "mol": "mole", "moles": "mole", "kWh": "kilowatt_hour", "eV": "electron_volt", "T": "tesla", "S": "siemens",
-    "d": "day", "a": "year", "y": "year", "yr": "year", "yrs": "year", "in": "inch", "lb": "pound", "lbs": "pound", "psi": "psi", "Hz": "hertz", "K": "kelvin", "kilohm": "kiloohm", "kilohms": "kiloohm",
+    "rpm": "rpm", "kph": "km/hour", "mph": "mile/hour", "percent": "percent", "%": "percent", "dollars": "", "units": "",
+    "u": "unified_atomic_mass_unit",
+    "amu": "unified_atomic_mass_unit", "cal": "calorie", "kcal": "kilocalorie", "Cal": "kilocalorie", "C": "coulomb", "F": "farad", "G": "gauss",
+    "g": "gram",
+    "h": "hour", "l": "liter", "L": "liter", "mol": "mole", "moles": "mole", "kWh": "kilowatt_hour", "eV": "electron_volt", "T": "tesla",
+    "S": "siemens",
+    "d": "day", "a": "year", "y": "year", "yr": "year", "yrs": "year", "in": "inch", "lb": "pound", "lbs": "pound",
+    "psi": "psi", "Hz": "hertz", "K": "kelvin", "kilohm": "kiloohm", "kilohms": "kiloohm",
     "megohm": "megaohm", "megohms": "megaohm",
 }  # fmt: skip
 _UNIT_TOKEN = re.compile(r"\s*(?:(?P<name>[A-Za-zµμΩÅ°%]+(?:_[A-Za-z]+)?)|(?P<op>\*\*|[*/()^]|\\cdot|\\times|[-+]?\d+))")

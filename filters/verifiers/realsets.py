@@ -90,7 +90,9 @@ def _listed(kind: str, parts: list[RealSet | None], relations: bool) -> RealSet 
 
 def _relation(node: Node) -> RealSet | None:
     ops, parts = node.args[0], node.args[1:]
-    if (ops == ("in",) and parts[0].op == "sym") or (ops == ("=",) and parts[0].op == "sym" and parts[1].op in ("union", "inter", "minus", "reals", "empty", "tuple")):
+    if (ops == ("in",) and parts[0].op == "sym") or (
+        ops == ("=",) and parts[0].op == "sym" and parts[1].op in ("union", "inter", "minus", "reals", "empty", "tuple")
+    ):
         inner = real_set(parts[1])
         return RealSet(parts[0].args[0], inner.pieces) if inner is not None else None
     if not all(is_expression(p) for p in parts):

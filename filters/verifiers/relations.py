@@ -15,7 +15,6 @@ EQUAL: Judged = ("pass", "equal")
 _FLIP = {">": "<", ">=": "<="}
 
 
-
 def as_equations(reference: Node, answer: Node) -> Judged | None:
     want, got = _relations(reference), _relations(answer)
     if not want or not got:

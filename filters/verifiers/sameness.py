@@ -127,9 +127,8 @@ def left_undone(node: Node) -> str:
             return "a sum left undone"
         if here.op == "fn" and here.args[0] in _UNDONE and constant(here) is not None:
             return "a function left undone"
-        if not large and (here.op in ("add", "mul", "ratio") or (here.op == "div" and not all(a.op in ("num", "neg", "pow", "fn") for a in here.args))):
-            if all(isinstance(constant(a), Fraction) for a in here.args) and not _mixed(here) and not any(map(_compact, walk(here))):
-                return "arithmetic left undone"
+        if not large and _operation(here) and all(isinstance(constant(a), Fraction) for a in here.args) and not any(map(_compact, walk(here))):
+            return "arithmetic left undone"
     return ""
 
 
@@ -138,6 +137,13 @@ def _compact(node: Node) -> bool:
     if node.op == "pow":
         return node.args[1].op == "num" and abs(node.args[1].args[0]) >= 2
     return node.op == "fn" and node.args[0] in ("fact", "binom")
+
+
+def _operation(node: Node) -> bool:
+    """A sum, product or quotient that is not itself a way to write a number: a fraction, a mixed number, 1.5 * 10^4."""
+    if node.op == "div":
+        return not all(a.op in ("num", "neg", "pow", "fn") for a in node.args)
+    return node.op in ("add", "mul", "ratio") and not _mixed(node)
 
 
 def _mixed(node: Node) -> bool:

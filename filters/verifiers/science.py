@@ -27,8 +27,10 @@ from filters.verifiers.quantities import EXACT, Quantity, convert, equal_values,
 Judged = tuple[Outcome, str]
 
 CONSTANTS: dict[str, str] = {
-    "c": "speed_of_light", "g": "standard_gravity", "h": "planck_constant", "\\hbar": "hbar", "k_B": "boltzmann_constant", "k_{B}": "boltzmann_constant",
-    "e": "elementary_charge", "N_A": "avogadro_constant", "N_{A}": "avogadro_constant", "R": "molar_gas_constant", "G": "newtonian_constant_of_gravitation",
+    "c": "speed_of_light", "g": "standard_gravity", "h": "planck_constant", "\\hbar": "hbar", "k_B": "boltzmann_constant",
+    "k_{B}": "boltzmann_constant",
+    "e": "elementary_charge", "N_A": "avogadro_constant", "N_{A}": "avogadro_constant", "R": "molar_gas_constant",
+    "G": "newtonian_constant_of_gravitation",
     "m_e": "electron_mass", "m_{e}": "electron_mass", "m_p": "proton_mass", "m_{p}": "proton_mass", "\\epsilon_0": "vacuum_permittivity",
     "\\varepsilon_0": "vacuum_permittivity", "\\mu_0": "vacuum_permeability", "F": "faraday_constant", "\\sigma": "stefan_boltzmann_constant",
 }  # fmt: skip
@@ -50,7 +52,7 @@ def degenerate_answer(answer: str) -> str:
 
 
 def _with_constant(text: str) -> Quantity | str:
-    """"0.6c", "2 m_e c^2": a number times constants and their powers."""
+    """ "0.6c", "2 m_e c^2": a number times constants and their powers."""
     match = re.match(r"\s*\$?(-?\d*\.?\d*)\s*((?:\\?[A-Za-z]+(?:_\{?[A-Za-z0]\}?)?(?:\^\{?-?\d\}?)?[\s*]*|\\cdot\s*)+)\$?\Z", text)
     if match is None:
         return "no constant"

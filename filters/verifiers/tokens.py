@@ -7,6 +7,7 @@ word and text (prose outside and inside `\\text{}`), op (an operator or bracket)
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import NamedTuple
 
 from filters.verifiers.expressions import words
@@ -31,19 +32,13 @@ FUNCTIONS = words(
 )
 _WORD_COMMANDS = FUNCTIONS | words("pi infinity inf infty binom frac union cup in mod pm")
 _TEXT = words("text textbf textit textrm textsf texttt mbox hbox operatorname emph textnormal mathit textup")
-_FONT = words(
-    "mathrm mathbf mathsf mathit boldsymbol bm mathcal vec hat bar tilde overrightarrow widehat underline mathop mathbin"
-)
+_FONT = words("mathrm mathbf mathsf mathit boldsymbol bm mathcal vec hat bar tilde overrightarrow widehat underline mathop mathbin")
 _SKIP = words(
     "left right big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr displaystyle textstyle limits nolimits quad qquad enspace thinspace "
     "space hfill mathstrut strut rm bf it"
 )
-_PRODUCTS = words(
-    "any how not for box fly guy hot lot the are aim air act add ago all art ask bit boy buy cop cost cow cry fit fix fry get him"
-)
-_SHORT_WORDS = words(
-    "is of to in if no at by cm mm km kg mg ml ft lb oz hr am pm be we or an as so do it us up on he yd dm mi"
-)
+_PRODUCTS = words("any how not for box fly guy hot lot the are aim air act add ago all art ask bit boy buy cop cost cow cry fit fix fry get him")
+_SHORT_WORDS = words("is of to in if no at by cm mm km kg mg ml ft lb oz hr am pm be we or an as so do it us up on he yd dm mi")
 
 _LETTER_UNITS = frozenset("mgshLlNJWVAKt")
 
@@ -121,12 +116,12 @@ def _letters(run: str, out: list[Token], spaced: bool) -> None:
 
 
 def is_product(run: str) -> bool:
-    """"ab", "xyz", "ABC", "2RC" are products of letters; "is", "cm", "any", "even" are words."""
+    """ "ab", "xyz", "ABC", "2RC" are products of letters; "is", "cm", "any", "even" are words."""
     if len(run) <= 2:
         return run.lower() not in _SHORT_WORDS
     if len(run) == 3 and run.isupper():
         return True
-    return len(run) <= 6 and run not in _PRODUCTS and all(a < b for a, b in zip(run, run[1:])) and (len(run) == 3 or run.startswith(("abc", "wxy")))
+    return len(run) <= 6 and run not in _PRODUCTS and all(a < b for a, b in pairwise(run)) and (len(run) == 3 or run.startswith(("abc", "wxy")))
 
 
 def _styled(text: str, at: int, name: str, out: list[Token], spaced: bool) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from itertools import pairwise
 
 _UNITS_WORDS = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen"""
 _TENS_WORDS = """twenty thirty forty fifty sixty seventy eighty ninety"""
@@ -14,10 +15,14 @@ _ORDINALS = {word: i for i, word in enumerate(_ORDINAL_WORDS.split(), 1)}
 STYLED = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox|operatorname|emph|boxed|boldsymbol)\s*\{([^{}]*)\}")
 
 _PHRASES = [
-    (r"(?:the set of |for )?(?:all|any|every|each) (?:of the )?reals?(?: numbers?| values?)?(?: (?:of )?[a-z])?|[a-z] (?:is|can be) (?:any|all|every) real(?: numbers?)?"
+    (r"(?:the set of |for )?(?:all|any|every|each) (?:of the )?reals?(?: numbers?| values?)?(?: (?:of )?[a-z])?"
+     r"|[a-z] (?:is|can be) (?:any|all|every) real(?: numbers?)?"
      r"|(?:the set of )?real numbers|all reals", r"\mathbb{R}"),
-    (r"(?:there (?:are|is|exists?) )?no (?:real |integer |such )?(?:solutions?|roots?|real roots?|values?|answers?|integers?|numbers?)(?: exists?)?|none(?: exist)?|(?:the )?empty set"
-     r"|no such (?:[a-z]+ )?exists?|there (?:is|are|exists?) no such [a-z]+|no such [a-z]+|there (?:does not|do not) exist (?:any )?such [a-z]+|the equation has no (?:real )?solutions?|null set", r"\emptyset"),
+    (r"(?:there (?:are|is|exists?) )?no (?:real |integer |such )?(?:solutions?|roots?|real roots?|values?|answers?|integers?|numbers?)(?: exists?)?"
+     r"|none(?: exist)?|(?:the )?empty set"
+     r"|no such (?:[a-z]+ )?exists?|there (?:is|are|exists?) no such [a-z]+|no such [a-z]+"
+     r"|there (?:does not|do not) exist (?:any )?such [a-z]+"
+     r"|the equation has no (?:real )?solutions?|null set", r"\emptyset"),
     (r"(?:all )?(?:the )?positive reals?(?: numbers?)?", r"\mathbb{R}^+"),
     (r"(?:all )?(?:the )?integers?|(?:any|every) integer", r"\mathbb{Z}"),
     (r"(?:all )?(?:the )?(?:positive integers?|natural numbers?)|(?:any|every) (?:positive integer|natural number)", r"\mathbb{Z}^+"),
@@ -25,7 +30,9 @@ _PHRASES = [
     (r"negative infinity|minus infinity", r"-\infty"),
 ]  # fmt: skip
 _WHOLE_PHRASES = [(re.compile(rf"(?:{pattern})\Z"), meaning) for pattern, meaning in _PHRASES]
-_EXCEPT = re.compile(r"(?:all|any|every) reals?(?: numbers?| values?)?(?: (?:of )?[a-z])?,? (?:except|other than|excluding|but|not equal to|besides)(?: for)? (.+)\Z")
+_EXCEPT = re.compile(
+    r"(?:all|any|every) reals?(?: numbers?| values?)?(?: (?:of )?[a-z])?,? (?:except|other than|excluding|but|not equal to|besides)(?: for)? (.+)\Z"
+)
 _COMPARISONS = [
     (re.compile(r"\b(?:is )?(?:strictly )?(?:greater|more|larger) than or equal to\b|\bis at least\b|\bno less than\b"), r" \\ge "),
     (re.compile(r"\b(?:is )?(?:less|smaller) than or equal to\b|\bis at most\b|\bno more than\b"), r" \\le "),
@@ -77,15 +84,19 @@ def spelled_out(text: str) -> str:
 
 _LEADING = re.compile(
     r"(?:for )?(?:all|any|every|each)(?: (?:of the|the))?(?: positive| real)?(?: integers?| numbers?| values?(?: of)?| reals?| natural numbers?)?"
-    r"(?: such that| with| for which| satisfying)? (?=[A-Za-z]\s*(?:[<>=]|\\[lg]e|\\ne))", re.IGNORECASE
+    r"(?: such that| with| for which| satisfying)? (?=[A-Za-z]\s*(?:[<>=]|\\[lg]e|\\ne))",
+    re.IGNORECASE,
 )
 _NOUNS = re.compile(
     r"(?:the |all )?(?:only |ordered |integer |real |possible |required |minimum |maximum |smallest |largest |least |greatest )*"
-    r"(?:pairs?|triples?|points?|solutions?|solution set|set|interval|roots?|lines?|circle|equation|functions?|values?|numbers?|integers?|matrix|vector|polynomials?|coordinates|union|point)"
-    r"(?: of [a-z]\b)?(?: is| are)?:? (?=[\\({\[0-9+-]|[a-zA-Z]\s*[=<>(])", re.IGNORECASE
+    r"(?:pairs?|triples?|points?|solutions?|solution set|set|interval|roots?|lines?|circle|equation|functions?"
+    r"|values?|numbers?|integers?|matrix|vector|polynomials?|coordinates|union|point)"
+    r"(?: of [a-z]\b)?(?: is| are)?:? (?=[\\({\[0-9+-]|[a-zA-Z]\s*[=<>(])",
+    re.IGNORECASE,
 )
 _COMPOUND = (
-    ("minutes", {"day": 1440, "hour": 60, "hr": 60, "h": 60, "minute": 1, "min": 1}), ("seconds", {"hour": 3600, "minute": 60, "min": 60, "second": 1, "sec": 1, "s": 1}),
+    ("minutes", {"day": 1440, "hour": 60, "hr": 60, "h": 60, "minute": 1, "min": 1}),
+    ("seconds", {"hour": 3600, "minute": 60, "min": 60, "second": 1, "sec": 1, "s": 1}),
     ("inches", {"yard": 36, "feet": 12, "foot": 12, "ft": 12, "inche": 1, "inch": 1, "in": 1}), ("cents", {"dollar": 100, "cent": 1}),
     ("days", {"week": 7, "day": 1}), ("months", {"year": 12, "month": 1}), ("ounces", {"pound": 16, "lb": 16, "ounce": 1, "oz": 1}),
     ("centimeters", {"meter": 100, "metre": 100, "m": 100, "centimeter": 1, "cm": 1}), ("grams", {"kilogram": 1000, "kg": 1000, "gram": 1, "g": 1}),
@@ -94,18 +105,31 @@ _PAIR = re.compile(r"(\d+)\s*([a-z]+)(?:,?\s+(?:and\s+)?|\Z)", re.IGNORECASE)
 
 
 def _compound(text: str) -> str:
-    """"2 hours 30 minutes" as 150 minutes; other texts as they are."""
+    """ "2 hours 30 minutes" as 150 minutes; other texts as they are."""
     parts = _PAIR.findall(text)
     if not 2 <= len(parts) <= 3 or _PAIR.sub("", text).strip():
         return text
     names = [name.lower() if len(name) <= 2 else name.lower().removesuffix("s") for _, name in parts]
     for unit, scale in _COMPOUND:
-        if all(n in scale for n in names) and all(scale[a] > scale[b] for a, b in zip(names, names[1:])):
+        if all(n in scale for n in names) and all(scale[a] > scale[b] for a, b in pairwise(names)):
             return f"{sum(int(n) * scale[name] for (n, _), name in zip(parts, names))} {unit}"
     return text
 
 
-_PARTS = {"half": 2, "halve": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7, "eighth": 8, "ninth": 9, "tenth": 10, "hundredth": 100}
+_PARTS = {
+    "half": 2,
+    "halve": 2,
+    "third": 3,
+    "quarter": 4,
+    "fourth": 4,
+    "fifth": 5,
+    "sixth": 6,
+    "seventh": 7,
+    "eighth": 8,
+    "ninth": 9,
+    "tenth": 10,
+    "hundredth": 100,
+}
 _FRACTION_WORDS = re.compile(rf"\b(a|{'|'.join(NUMBER_WORDS)})[ -]({'|'.join(_PARTS)})s?\b", re.IGNORECASE)
 
 

@@ -163,7 +163,10 @@ def main(argv: list[str] | None = None) -> None:
 
     def emit(group: str, figures: dict[str, Any]) -> None:
         for name, value in figures.items():
-            print(json.dumps({"bench": "verify", "figure": f"{group}.{name}", "value": round(value, 6) if isinstance(value, float) else value}), flush=True)
+            print(
+                json.dumps({"bench": "verify", "figure": f"{group}.{name}", "value": round(value, 6) if isinstance(value, float) else value}),
+                flush=True,
+            )
 
     emit("hostile", hostile(options.fuzz))
     theirs = math_verify_verdict()
@@ -175,7 +178,10 @@ def main(argv: list[str] | None = None) -> None:
     if rewritten:
         emit("metamorphic", accuracy(our_verdict, rewritten))
         listed = list(dict.fromkeys(math_rewrites.references()))
-        emit("references", {"distinct": len(listed), "equal_themselves": sum(our_verdict(r, f"\\boxed{{{r}}}") == "pass" for r in listed) / len(listed)})
+        emit(
+            "references",
+            {"distinct": len(listed), "equal_themselves": sum(our_verdict(r, f"\\boxed{{{r}}}") == "pass" for r in listed) / len(listed)},
+        )
         random.Random(0).shuffle(rewritten)
         if theirs is not None:
             emit("metamorphic.mathverify", accuracy(theirs, rewritten[: options.mathverify]))

@@ -93,7 +93,17 @@ def neighbours(count: int = 200) -> Iterator[str]:
     """Fuzzed relatives: pieces of the list above glued, nested, repeated and cut; deterministic."""
     rng = random.Random(20260721)
     short = [p[:120] for p in PATHOLOGICAL]
-    wraps = ("\\frac{{{}}}{{{}}}", "({})^{{{}}}", "\\sqrt{{{}}}+{}", "\\binom{{{}}}{{{}}}", "({})!+{}", "{}, {}", "\\{{{}\\}} \\cup ({}, 1)", "|{}| < {}", "x = {} = {}")
+    wraps = (
+        "\\frac{{{}}}{{{}}}",
+        "({})^{{{}}}",
+        "\\sqrt{{{}}}+{}",
+        "\\binom{{{}}}{{{}}}",
+        "({})!+{}",
+        "{}, {}",
+        "\\{{{}\\}} \\cup ({}, 1)",
+        "|{}| < {}",
+        "x = {} = {}",
+    )
     for _ in range(count):
         one, other = rng.choice(short), rng.choice(short)
         text = rng.choice(wraps).format(one, other)
@@ -104,12 +114,30 @@ def neighbours(count: int = 200) -> Iterator[str]:
         yield text
 
 
-REFERENCES = ("7", "\\frac{\\sqrt{3}}{2}", "x^2+3x+1", "[0,\\infty)", "(1,2),(2,1)", "f(x)=2x", "\\text{even}", "n!", "2^{1009}", "\\sin x", "x>2", "3:30 pm", "5 \\text{ cm}", "1,2,3")
+REFERENCES = (
+    "7",
+    "\\frac{\\sqrt{3}}{2}",
+    "x^2+3x+1",
+    "[0,\\infty)",
+    "(1,2),(2,1)",
+    "f(x)=2x",
+    "\\text{even}",
+    "n!",
+    "2^{1009}",
+    "\\sin x",
+    "x>2",
+    "3:30 pm",
+    "5 \\text{ cm}",
+    "1,2,3",
+)
 
 _PIECES = (
-    *"0123456789+-*/^_=<>()[]{}|!,.;:%$#&~'\" abcdefnxyzi", "\\frac", "\\sqrt", "\\pi", "\\infty", "\\cup", "\\le", "\\ge", "\\pm", "\\boxed{", "\\text{", "\\left(",
-    "\\right)", "\\{", "\\}", "\\begin{pmatrix}", "\\end{pmatrix}", "\\\\", "\\sum_{k=1}^{9}", "\\binom", "\\log", "\\sin", "and", " or ", "answer is ", "#### ", "<answer>",
-    "</answer>", "\n", "π", "√", "²", "½", "∞", "−", "\u200b", "\ud800", "\x00", "😀", "where", "k is an integer", "^\\circ", "\\pmod{7}", "\\equiv", "\\in", "\\mathbb{R}",
+    *"0123456789+-*/^_=<>()[]{}|!,.;:%$#&~'\" abcdefnxyzi", "\\frac", "\\sqrt", "\\pi", "\\infty", "\\cup", "\\le", "\\ge", "\\pm", "\\boxed{",
+    "\\text{", "\\left(",
+    "\\right)", "\\{", "\\}", "\\begin{pmatrix}", "\\end{pmatrix}", "\\\\", "\\sum_{k=1}^{9}", "\\binom", "\\log", "\\sin",
+    "and", " or ", "answer is ", "#### ", "<answer>",
+    "</answer>", "\n", "π", "√", "²", "½", "∞", "−", "\u200b", "\ud800", "\x00", "😀", "where", "k is an integer",
+    "^\\circ", "\\pmod{7}", "\\equiv", "\\in", "\\mathbb{R}",
     "10^{10^{10}}", "999999999", "\\overline{3}", "...", "\\int", "__import__('os')", "one hundred", "cm", "least",
 )  # fmt: skip
 
@@ -126,4 +154,7 @@ def fuzzed(count: int) -> Iterator[tuple[str, str]]:
             for _ in range(rng.randrange(1, 5)):
                 at = rng.randrange(len(text) + 1)
                 text = text[:at] + rng.choice(_PIECES) + text[at + rng.randrange(3) :]
-        yield rng.choice(REFERENCES), rng.choice(("{}", "\\boxed{{{}}}", "#### {}", "The answer is {}.")).replace("{{", "{").replace("}}", "}").replace("{}", text, 1)
+        yield (
+            rng.choice(REFERENCES),
+            rng.choice(("{}", "\\boxed{{{}}}", "#### {}", "The answer is {}.")).replace("{{", "{").replace("}}", "}").replace("{}", text, 1),
+        )

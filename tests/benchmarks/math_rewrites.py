@@ -25,9 +25,9 @@ def references(files: tuple[str, ...] = FILES) -> list[str]:
         path = SHARED / name
         if not path.exists():
             continue
-        opened = gzip.open(path, "rt", encoding="utf-8") if name.endswith(".gz") else open(path, encoding="utf-8")
-        with opened as stream:
-            for line in stream:
+        text = gzip.decompress(path.read_bytes()).decode() if name.endswith(".gz") else path.read_text(encoding="utf-8")
+        if text:
+            for line in text.splitlines():
                 row = json.loads(line)
                 answer = row.get("final_answer", row.get("answer"))
                 found.append(", ".join(answer) if isinstance(answer, list) else str(answer))
@@ -128,7 +128,11 @@ def swapped_difference(t: str) -> str | None:
 
 def reversed_list(t: str) -> str | None:
     items = top_level(t)
-    return ", ".join(reversed(items)) if len(items) > 1 and not any(re.search(r"[a-zA-Z]{2}|=|\\in", i.replace("\\frac", "").replace("\\sqrt", "")) for i in items) else None
+    return (
+        ", ".join(reversed(items))
+        if len(items) > 1 and not any(re.search(r"[a-zA-Z]{2}|=|\\in", i.replace("\\frac", "").replace("\\sqrt", "")) for i in items)
+        else None
+    )
 
 
 def worded_list(t: str) -> str | None:
@@ -144,7 +148,14 @@ def braced_list(t: str) -> str | None:
 
 
 def named(t: str) -> str | None:
-    if "\\$" in t or re.match(r"[a-z]\(", t) or re.search(r"=|[<>]|\\le|\\ge|\\in|\\text|\\mbox|x|[A-Z]{2}|[a-zA-Z]{4,}(?![{}])", re.sub(r"\\(?:frac|sqrt|left|right|log|lfloor|rfloor|lceil|rceil|pi)", "", t)):
+    if (
+        "\\$" in t
+        or re.match(r"[a-z]\(", t)
+        or re.search(
+            r"=|[<>]|\\le|\\ge|\\in|\\text|\\mbox|x|[A-Z]{2}|[a-zA-Z]{4,}(?![{}])",
+            re.sub(r"\\(?:frac|sqrt|left|right|log|lfloor|rfloor|lceil|rceil|pi)", "", t),
+        )
+    ):
         return None
     return f"x = {t}" if len(top_level(t)) == 1 else None
 
@@ -196,7 +207,8 @@ def plain(t: str) -> str | None:
 
 REWRITES: tuple[Callable[[str], str | None], ...] = (
     plain, display_fractions, slashes, plain_notation, unicode_signs, loose_blanks, scaled_brackets, doubled_fraction, decimal_fraction, mixed_number,
-    factor_under_root, rational_power, swapped_sum, swapped_difference, reversed_list, worded_list, braced_list, named, unnamed, inequality, both_signs,
+    factor_under_root, rational_power, swapped_sum, swapped_difference, reversed_list, worded_list, braced_list, named,
+    unnamed, inequality, both_signs,
     with_units, trailing_zero, grouped, degrees, bold,
 )  # fmt: skip
 
@@ -215,7 +227,11 @@ def other_digit(t: str, rng: random.Random) -> str | None:
 def other_sign(t: str, rng: random.Random) -> str | None:
     places = [m.start() for m in re.finditer(r"[+-]", t)]
     if not places or "\\pm" in t:
-        return f"-{t}" if re.match(r"[\d\\a-zA-Z]", t) and not re.search(r"[,=<>]|\\text|\\cup|\\in|begin|\\pm|\\ge|\\le", t) and t not in ("0", "0.0") else None
+        return (
+            f"-{t}"
+            if re.match(r"[\d\\a-zA-Z]", t) and not re.search(r"[,=<>]|\\text|\\cup|\\in|begin|\\pm|\\ge|\\le", t) and t not in ("0", "0.0")
+            else None
+        )
     at = rng.choice(places)
     return t[:at] + ("-" if t[at] == "+" else "+") + t[at + 1 :]
 
@@ -304,7 +320,15 @@ SPOILERS: tuple[Callable[[str, random.Random], str | None], ...] = (
     other_exponent, other_letter, doubled, one_more,
 )  # fmt: skip
 
-FORMS = ("\\boxed{{{}}}", "The answer is ${}$.", "So we get \\[ \\boxed{{{}}} \\] as claimed.", "{}", "**Final Answer:** ${}$", "<answer>{}</answer>", "#### {}")
+FORMS = (
+    "\\boxed{{{}}}",
+    "The answer is ${}$.",
+    "So we get \\[ \\boxed{{{}}} \\] as claimed.",
+    "{}",
+    "**Final Answer:** ${}$",
+    "<answer>{}</answer>",
+    "#### {}",
+)
 
 
 def pairs(spoils: int = 4, files: tuple[str, ...] = FILES) -> Iterator[Pair]:

@@ -96,7 +96,14 @@ def test_different_competition_references_do_not_pass_for_each_other() -> None:
 def _same_by_hand(one: str, other: str) -> bool:
     """Two references that differ in their dress alone."""
     bare = [
-        r.replace("$", "").replace("\\frac ", "\\frac").replace("{", "").replace("}", "").replace(" ", "").split("=")[-1].rstrip(".").replace("\\dfrac", "\\frac")
+        r.replace("$", "")
+        .replace("\\frac ", "\\frac")
+        .replace("{", "")
+        .replace("}", "")
+        .replace(" ", "")
+        .split("=")[-1]
+        .rstrip(".")
+        .replace("\\dfrac", "\\frac")
         for r in (one, other)
     ]
     return bare[0] == bare[1]

@@ -29,7 +29,16 @@ def test_a_wrong_unit_never_passes_as_a_missing_one() -> None:
 
 def test_options_by_letter_or_content() -> None:
     spec = {"options": {"A": "5 m", "B": "10 m", "C": "15 m"}}
-    for answer, outcome in (("B", "pass"), ("(B)", "pass"), ("10 m", "pass"), ("1000 cm", "pass"), ("B. 10 m", "pass"), ("B. 5 m", "fail"), ("A", "fail"), ("15 m", "fail")):
+    for answer, outcome in (
+        ("B", "pass"),
+        ("(B)", "pass"),
+        ("10 m", "pass"),
+        ("1000 cm", "pass"),
+        ("B. 10 m", "pass"),
+        ("B. 5 m", "fail"),
+        ("A", "fail"),
+        ("15 m", "fail"),
+    ):
         assert judge("B", f"\\boxed{{{answer}}}", spec)[0] == outcome, answer
     assert judge("B", "\\boxed{12 m}", spec)[0] != "pass"
 
@@ -65,7 +74,12 @@ def test_significant_figures_as_written() -> None:
 
 def test_problems_that_cannot_be_judged() -> None:
     verifier = ScienceVerifier()
-    for problem in (Problem("q", ""), Problem("q", "5 m", spec={"unit": "blorps"}), Problem("q", "5 m", spec={"rel_tol": 2}), Problem("q", "5", spec={"extract": "x"})):
+    for problem in (
+        Problem("q", ""),
+        Problem("q", "5 m", spec={"unit": "blorps"}),
+        Problem("q", "5 m", spec={"rel_tol": 2}),
+        Problem("q", "5", spec={"extract": "x"}),
+    ):
         assert verifier.check_problem(problem)
         assert verifier.verify(problem, "\\boxed{5}").outcome == "unknown"
     assert verifier.check_problem(Problem("q", "5 m", spec={"unit": "m", "rel_tol": 0.01})) == ""

@@ -107,7 +107,13 @@ def test_no_child_outlives_its_parent() -> None:
 
 
 def test_the_child_builds_only_what_is_on_its_list() -> None:
-    for left in (["fn", "__import__", ["sym", "os"]], ["call", "system"], ["fn", "lambdify", ["num", "1/1"]], ["pow", ["num", "10/1"], ["num", "100000000/1"]], []):
+    for left in (
+        ["fn", "__import__", ["sym", "os"]],
+        ["call", "system"],
+        ["fn", "lambdify", ["num", "1/1"]],
+        ["pow", ["num", "10/1"], ["num", "100000000/1"]],
+        [],
+    ):
         reply = answer({"id": 1, "ask": "curve", "left": left, "right": ["num", "1/1"]})
         assert reply["told"] is None
     assert symbolic.same_curve(tree("x^2+y-1"), tree("x^2+y-2")) is False
