@@ -99,6 +99,14 @@ def _relation(node: Node) -> RealSet | None:
         return None
     if len(ops) == 1 and parts[1].op == "sym" and parts[0].op != "sym" and ops[0] in (*_FLIP, "!="):
         ops, parts = (_FLIP.get(ops[0], ops[0]),), (parts[1], parts[0])
+    if len(ops) == 1 and parts[0].op == "fn" and parts[0].args[0] == "abs" and parts[0].args[1].op == "sym" and ops[0] in _FLIP:
+        name, bound = parts[0].args[1].args[0], parts[1]  # |k| < 2; anything harder, like |x - 3| < 2, is a problem left unsolved
+        size = constant(bound)
+        if size is None or not _less(Fraction(0), size):
+            return None
+        inner = RealSet(name, (Piece(Node("neg", (bound,)), len(ops[0]) == 2, bound, len(ops[0]) == 2),))
+        outer = RealSet(name, (Piece(Node("neg", (bound,)), len(ops[0]) == 1, bound, len(ops[0]) == 1),))
+        return inner if ops[0][0] == "<" else complement(outer)
     if len(ops) == 1 and parts[0].op == "sym":
         name, bound = parts[0].args[0], parts[1]
         if name in free_symbols(bound):

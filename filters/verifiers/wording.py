@@ -41,6 +41,7 @@ _COMPARISONS = [
     (re.compile(r"\b(?:is )?not equal to\b"), r" \\ne "),
     (re.compile(r"\b(?:is )?equal to\b|\bequals\b"), " = "),
     (re.compile(r"(?<=\d) (?:out of|in) (?=\d)"), "/"),
+    (re.compile(r"\A(\d+) to (\d+)\Z"), r"\1:\2"),
     (re.compile(r"\A(?:Rs\.?|INR|₹) ?(?=\d)"), "rupees "),
     (re.compile(r"\Arupees ([\d.,]+)\Z"), r"\1 rupees"),
     (re.compile(r"\bplus or minus\b"), r" \\pm "),
