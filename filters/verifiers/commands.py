@@ -14,6 +14,7 @@ FRACTIONS = words("frac dfrac tfrac cfrac sfrac nicefrac")
 BINOMIALS = words("binom dbinom tbinom")
 _ALIASES = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "tg": "tan", "ctg": "cot", "arctg": "arctan", "arcctg": "arccot", "cosec": "csc"}
 _FIELDS = {"R": "R", "Z": "Z", "N": "N", "Q": "Q", "C": "C"}
+_MARKS = {"ast": "*", "*": "*", "times": "*", "+": "+", "-": "-", ">0": "+", "<0": "-", "0": "0", "ge0": "0+", "geq0": "0+", "2": "2", "3": "3"}
 DOTS = frozenset(("...", "ldots", "dots", "cdots", "dotsc", "dotsb"))
 
 
@@ -111,19 +112,19 @@ class Commands:
         raise Unreadable(f"the answer holds \\{name}, which this verifier does not read")
 
     def field(self, name: str) -> Node:
+        """ℝ, ℤ, … with what restricts it: ^+, ^*, _{>0}, _0."""
         marks = ""
         while self.value() in ("^", "_"):
             self.at += 1
             braced = self.value() == "{"
             self.at += braced
-            marks += {"*": "*", "ast": "*", "times": "*", "+": "+", "-": "-", "0": "0", "2": "2", "3": "3", "ge": "+", "geq": "+"}.get(
-                self.value(), "?"
-            )
+            start = self.at
             self.at += 1
             while braced and self.value() not in ("}", ""):
-                marks += self.value()
                 self.at += 1
+            written = "".join(t.value for t in self.tokens[start : self.at])
             self.at += braced
+            marks += _MARKS.get(written, "?" + written)
         return Node("reals", (name + marks,))
 
     def root(self, index: int) -> Node:

@@ -93,15 +93,28 @@ def _membership(node: Node) -> bool:
 
 def _compare(reference: Node, answer: Node) -> Judged:
     reference, answer = _built(reference), _built(answer)
-    verdicts = [read(reference, answer) for read in (_as_sets, as_equations, as_congruences, _as_values)]
-    for verdict in verdicts:
+    readings = [_as_sets, as_congruences, _as_values]
+    if not _both_explicit(reference, answer):
+        readings.append(as_equations)
+    verdicts: list[Judged | None] = []
+    for reading in readings:
+        verdict = reading(reference, answer)
         if verdict is not None and verdict[0] == "pass":
             return verdict
+        verdicts.append(verdict)
     told = [v for v in verdicts if v is not None]
     if not told:
         return "unknown", "the two answers are of different kinds"
     unknown = [v for v in told if v[0] == "unknown"]
     return unknown[0] if unknown else told[0]
+
+
+def _both_explicit(reference: Node, answer: Node) -> bool:
+    """y = … on either side, solved for the same symbol: the right sides decide."""
+    if not all(n.op == "rel" and n.args[0] == ("=",) and n.args[1].op == "sym" for n in (reference, answer)):
+        return False
+    name = reference.args[1]
+    return bool(name == answer.args[1]) and not any(name in walk(n.args[2]) for n in (reference, answer))
 
 
 def _built(node: Node) -> Node:

@@ -123,6 +123,10 @@ def _compare_slowly(reference: str, answer: str, marked: bool) -> Judged:
             return verdict
     if verdict[0] == "fail":
         return verdict
+    if not isinstance(read(reference), Node):
+        for value in prose.stated_value(reference, lone=True):
+            if value != reference and _compare_once(value, answer)[0] == "pass":
+                return "pass", "equal"
     for value in prose.stated_value(answer, lone=marked and not _measured(reference)):
         if value != answer:
             stated = _compare_once(reference, value)

@@ -65,6 +65,8 @@ def ascii_math(text: str) -> str:
         raise Unreadable(f"the answer holds a run of more than {MAX_DIGIT_RUN} digits")
     if "$" in text:
         text = _without_dollars(text)
+    if "color" in text or "space" in text or "phantom" in text:
+        text = _TYPESETTING.sub(" ", text)
     if "\\begin" in text:
         text = _CASES.sub(r"\\begin{cases}\1\\end{cases}", text)
         text = _SYSTEM.sub(_rows, text)
@@ -78,6 +80,7 @@ _SYSTEM = re.compile(
 )
 
 
+_TYPESETTING = re.compile(r"\\(?:text)?color\s*\{[^{}]*\}|\\[hv]space\*?\s*\{[^{}]*\}|\\[hv]?phantom\s*\{[^{}]*\}")
 _CASES = re.compile(
     r"(?:\\left\s*)?(?:\\\{|\\lbrace)\s*\\begin\{(?:array|aligned|matrix)\}(?:\s*\{[lcr ]+\})?"
     r"((?:(?!\\end\{).)*?&(?:(?!\\end\{).)*?)\\end\{(?:array|aligned|matrix)\}\s*\\right\s*\.",

@@ -177,6 +177,9 @@ class Operands(Commands):
                     node = self.degrees(node)
                     continue
                 self.at += 1
+                if self.value() == "{" and self.value(1) in ("st", "nd", "rd", "th") and self.value(2) == "}":
+                    self.at += 3  # 5^{\\text{th}}
+                    continue
                 if self.value() in ("prime", "'"):
                     self.at += 1
                     continue

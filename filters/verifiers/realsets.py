@@ -41,8 +41,10 @@ def real_set(node: Node) -> RealSet | None:
         if a is not None and b is not None and not _less(a, b):
             return None
         return RealSet("", (Piece(low, args[0] == "[" and low != MINUS_INFINITY, high, args[1] == "]" and high != INFINITY),))
-    if op == "reals" and args[0] in ("R", "R+", "R-"):
+    if op == "reals" and args[0] in ("R", "R+", "R-", "R0+"):
         zero = Node("num", (Fraction(0), -1))
+        if args[0] == "R0+":
+            return RealSet("", (Piece(zero, True, INFINITY, False),))
         low, high = (zero if args[0] == "R+" else MINUS_INFINITY), (zero if args[0] == "R-" else INFINITY)
         return RealSet("", (Piece(low, False, high, False),))
     if op == "empty":

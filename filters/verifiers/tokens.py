@@ -35,7 +35,7 @@ _TEXT = words("text textbf textit textrm textsf texttt mbox hbox operatorname em
 _FONT = words("mathrm mathbf mathsf mathit boldsymbol bm mathcal vec hat bar tilde overrightarrow widehat underline mathop mathbin")
 _SKIP = words(
     "left right big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr displaystyle textstyle limits nolimits quad qquad enspace thinspace "
-    "space hfill mathstrut strut rm bf it"
+    "space hfill mathstrut strut rm bf it therefore small large Large huge tiny checkmark"
 )
 _PRODUCTS = words("any how not for box fly guy hot lot the are aim air act add ago all art ask bit boy buy cop cost cow cry fit fix fry get him")
 _SHORT_WORDS = words("is of to in if no at by cm mm km kg mg ml ft lb oz hr am pm be we or an as so do it us up on he yd dm mi")

@@ -150,6 +150,7 @@ def hostile(fuzz: int) -> dict[str, Any]:
         "fuzzed_passed": fuzz_passed,
         "raised": raised,
         "process_peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "sympy_asked": symbolic._worker.asked,
         "sympy_children_started": symbolic._worker.started,
         "alive_after": our_verdict("xy=1", "\\boxed{y=\\frac{1}{x}}") == "pass",
     }

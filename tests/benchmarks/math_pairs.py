@@ -20,7 +20,8 @@ def labelled(name: str) -> list[tuple[str, str, bool]]:
 
 
 def hand_written() -> list[tuple[str, str, bool]]:
-    return [pair for name in ("math_pairs", "math_pairs_prose", "math_pairs_fresh1", "math_pairs_fresh2", "math_pairs_fresh3") for pair in labelled(f"{name}.txt")]
+    names = ("math_pairs", "math_pairs_prose", "math_pairs_fresh1", "math_pairs_fresh2", "math_pairs_fresh3")
+    return [pair for name in names for pair in labelled(f"{name}.txt")]
 
 
 PATHOLOGICAL: tuple[str, ...] = (
