@@ -23,7 +23,7 @@ from filters.verifiers.extraction import POLICIES, find_answer
 from filters.verifiers.grammar import read
 from filters.verifiers.notation import MAX_ANSWER, MAX_DIGIT_RUN
 from filters.verifiers.numbers import MAX_LENGTH, Number, Refusal, parse_number
-from filters.verifiers.sameness import left_undone
+from filters.verifiers.sameness import constant, left_undone
 from filters.verifiers.units import compare_units, converted, same_unit
 
 Judged = tuple[Outcome, str]
@@ -346,11 +346,15 @@ class MathVerifier:
 
     def answer_key(self, problem: Problem, response: str) -> str:
         """The final answer in one canonical form, "" where there is none: equal keys are one vote."""
-        answer, _ = find_answer(storable(response), str(problem.spec.get("extract", "strict")), _agree, numeric=False)
+        answer, _ = find_answer(storable(response), str(problem.spec.get("extract", "strict")), _agree, plausible=_anything)
         if answer is None:
             return ""
-        read = _parse(answer[: MAX_LENGTH + 1])
-        return f"{read.value} {read.unit}".strip() if isinstance(read, Number) else normal_text(answer)
+        number = _parse(answer[: MAX_LENGTH + 1])
+        if isinstance(number, Number):
+            return f"{number.value} {number.unit}".strip()
+        tree = read(answer[: MAX_ANSWER + 1])
+        value = constant(tree) if isinstance(tree, Node) else None
+        return normal_text(answer) if value is None else str(value)[:30]
 
 
 def reference_kind(reference: str) -> str:
