@@ -13,13 +13,15 @@ import select
 import subprocess
 import sys
 import threading
+import time
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from filters.verifiers.expressions import Node, symbols, walk
 
-DEADLINE = 1.5  # seconds of one question
+DEADLINE = 1.5  # seconds of the child's CPU time for one question
+WALL = 8.0  # seconds of waiting for it, on however busy a machine
 START = 20.0  # seconds in which the child must have imported sympy
 WORKER = Path(__file__).with_name("symbolic_worker.py")
 
@@ -27,8 +29,8 @@ WORKER = Path(__file__).with_name("symbolic_worker.py")
 class SymbolicWorker:
     """A supervised child; every method is safe to call from several threads, and after a fork each process has its own child."""
 
-    def __init__(self, deadline: float = DEADLINE) -> None:
-        self.deadline = deadline
+    def __init__(self, deadline: float = DEADLINE, wall: float = WALL) -> None:
+        self.deadline, self.wall = deadline, wall
         self.child: subprocess.Popen[bytes] | None = None
         self.owner, self.asked, self.started = 0, 0, 0
         self.lock = threading.Lock()
@@ -44,7 +46,7 @@ class SymbolicWorker:
                 assert child.stdin is not None
                 child.stdin.write(json.dumps(request).encode() + b"\n")
                 child.stdin.flush()
-                reply = self._read(child, self.deadline)
+                reply = self._read(child, self.wall, self.deadline)
                 if reply.get("id") == self.asked:
                     return bool(reply["told"]) if reply.get("told") is not None else str(reply.get("why", "sympy cannot tell"))
             except (OSError, ValueError, EOFError):
@@ -66,16 +68,16 @@ class SymbolicWorker:
             self._read(self.child, START)
         return self.child
 
-    def _read(self, child: subprocess.Popen[bytes], seconds: float) -> dict[str, Any]:
-        """One line of the child's, as JSON. Raises OSError where none comes in time."""
-        import time
-
+    def _read(self, child: subprocess.Popen[bytes], seconds: float, work: float = START) -> dict[str, Any]:
+        """One line of the child's, as JSON. Raises OSError where none comes in `seconds`, or in `work` seconds of the child's CPU time:
+        a busy machine must not turn an answer into `unknown`."""
         assert child.stdout is not None
-        until = time.monotonic() + seconds
+        until, limit = time.monotonic() + seconds, _cpu_seconds(child.pid) + work
         while b"\n" not in self.buffer:
-            left = until - time.monotonic()
-            if left <= 0 or not select.select([child.stdout], [], [], left)[0]:
-                raise TimeoutError
+            if not select.select([child.stdout], [], [], 0.1)[0]:
+                if time.monotonic() > until or _cpu_seconds(child.pid) > limit:
+                    raise TimeoutError
+                continue
             chunk = os.read(child.stdout.fileno(), 65_536)
             if not chunk or len(self.buffer) > 1_000_000:
                 raise EOFError
@@ -95,6 +97,15 @@ class SymbolicWorker:
                 if stream is not None:
                     stream.close()
             child.wait()
+
+
+def _cpu_seconds(pid: int) -> float:
+    """CPU time of a process so far; wall-clock time where the system has no /proc."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError):
+        return time.monotonic()
 
 
 _worker = SymbolicWorker()
