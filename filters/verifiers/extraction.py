@@ -19,7 +19,15 @@ POLICIES: tuple[str, ...] = get_args(Policy)
 MAX_RESPONSE = 64_000  # characters from the end that are searched for marks
 MAX_MARKS = 200  # marks of one kind; more than that is no answer but a list
 
-_WEAK = re.compile(r"(?:\banswer\b[ \t*_]{0,8}(?:is\b|:|=)[ \t*_:]{0,8}|^[ \t*]{0,8}A:[ \t]{0,8})", re.IGNORECASE | re.MULTILINE)
+_SAYS = re.compile(
+    r"(?:\banswer\b(?: to [^.:\n]{1,80}?)?,?(?: therefore| then| thus| hence)?,?[ \t*_]{0,8}(?:is\b|are\b|:|=|would be\b|should be\b)[ \t*_:]{0,8}"
+    r"|\bcorrect (?:option|choice)[ \t*_]{0,8}(?:is\b|:)[ \t*_:]{0,8}"
+    r"|\banswer[ \t*#_:]{0,8}$"
+    r"|^[ \t*]{0,8}A:[ \t]{0,8})",
+    re.IGNORECASE | re.MULTILINE,
+)
+_SAYS_A = re.compile(r"^[ \t*]{0,8}[Aa]:[ \t]{0,8}", re.MULTILINE)
+_HEADING = re.compile(r"[ \t*#_]{0,8}(?:the )?(?:final )?\Z", re.IGNORECASE)
 _NUMBER_IN_TEXT = re.compile(
     r"(?<![0-9A-Za-z_.])[-−]?(?:[$€£][ ]?)?-?(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?(?:/[0-9]+(?:\.[0-9]+)?)?[ ]?%?"
 )
@@ -46,7 +54,8 @@ def _boxed(response: str) -> list[str]:
         while start < len(response) and response[start] == " ":
             start += 1
         end = _closing_brace(response, start) if response[start : start + 1] == "{" else -1
-        found.append(response[start + 1 : end].strip() if end >= 0 else "")
+        loose = None if end >= 0 else re.compile(r"-?\d[\d.,/]*|[A-Z](?![A-Za-z])").match(response, start)
+        found.append(response[start + 1 : end].strip() if end >= 0 else loose.group().rstrip(".,") if loose else "")
         at = response.find("\\boxed", end + 1 if end >= 0 else start)
     return found
 
@@ -64,22 +73,37 @@ def _closing_brace(text: str, start: int, limit: int = 2_000) -> int:
 
 def weak_marks(response: str) -> list[str]:
     """Texts behind "answer is", "Answer:", "A:"; up to the end of the sentence or line, or the next line where this one ends there."""
-    found = []
-    for i, match in enumerate(_WEAK.finditer(response)):
+    found: list[str] = []
+    ended = -1
+    lowered = response.lower()
+    says = _SAYS if "answer" in lowered or "correct " in lowered else _SAYS_A
+    for i, match in enumerate(says.finditer(response)):
         if i >= MAX_MARKS:
             break
+        if response[match.end() : match.end() + 1] == "\n" and not match.group().rstrip().endswith(("is", "are", "be", ":", "=", "*")):
+            line_start = response.rfind("\n", 0, match.start()) + 1
+            if _HEADING.match(response, line_start, match.start()) is None:
+                continue  # a line that ends in the word "answer"
         tail = response[match.end() : match.end() + 2_000].lstrip()
         line = tail.split("\n", 1)[0]
-        if re.match(r"\\\[|\$\$", line) and len(line.strip()) == 2:
-            line = tail[2:].strip().split("\n", 1)[0]
-        found.append(re.split(r"(?<=[^ ])[.?]['\")*]?\s", line + " ", maxsplit=1)[0].strip())
+        for opener, closer in (("\\[", "\\]"), ("$$", "$$")):
+            if line.startswith(opener) and (close := tail.find(closer, 2)) > 0:
+                line = tail[2:close].replace("\n", " ").strip()
+        said = re.split(r"(?<=[^ .])[.?]['\")*]?\s", line + " ", maxsplit=1)[0].strip()
+        if match.start() < ended:  # "Final answer: the answer is 5": the inner mark says it
+            found.pop()
+        ended = match.end() + len(said)
+        found.append(said)
     return found
 
 
-def find_answer(response: str, policy: str, agree: Callable[[str, str], bool], *, numeric: bool) -> tuple[str | None, str]:
+def find_answer(
+    response: str, policy: str, agree: Callable[[str, str], bool], *, plausible: Callable[[str], bool], several: bool = False
+) -> tuple[str | None, str]:
     """(answer, "") or (None, why there is none). `agree` says whether two texts state the same answer.
 
-    numeric: a number is wanted, so weak marks that hold none ("the answer is in dollars") are not answers.
+    plausible: could a text behind a weak mark be the answer at all? ("the answer is in dollars" is none where a number is wanted)
+    several: the reference states several values, so boxes side by side ("\\boxed{1} and \\boxed{2}") are one answer.
     """
     text = response[-MAX_RESPONSE:]
     if "<think>" in text or "</think>" in text:
@@ -89,22 +113,53 @@ def find_answer(response: str, policy: str, agree: Callable[[str, str], bool], *
         text = said
     marks = strong_marks(text)
     if not marks:
-        marks = [m for m in weak_marks(text) if not numeric or re.search(r"[0-9\\½⅓¼√π]|\d", m)]
+        marks = [m for m in weak_marks(text) if plausible(m)]
     if marks:
         if not marks[-1]:
             return None, "no final answer: nothing follows the answer's mark"
         stated = [m for m in marks if m]
         if not all(agree(stated[-1], other) for other in dict.fromkeys(stated[:-1])):
+            if several and (joined := _side_by_side(text)):
+                return joined, ""
             return None, f"contradictory final answers: {', '.join(_short(m) for m in list(dict.fromkeys(stated))[:4])}"
         return stated[-1], ""
     whole = text.strip()
-    if whole and "\n" not in whole and len(whole) <= 200 and len(response) <= MAX_RESPONSE:
+    if whole and len(whole) <= 1_000 and len(response) <= MAX_RESPONSE and ("\n" not in whole or _one_display(whole)):
         return whole, "bare"
     if policy == "last_number":
         numbers = [m.group().strip() for m in _NUMBER_IN_TEXT.finditer(text)]
         if numbers:
             return numbers[-1], ""
     return None, "no final answer"
+
+
+def _side_by_side(text: str) -> str:
+    """The contents of boxes that stand together with nothing but "and", "or", commas and names between them; "" otherwise."""
+    at, end = text.find("\\boxed"), -1
+    parts: list[str] = []
+    while at >= 0 and len(parts) < 12:
+        if end >= 0 and not _BETWEEN.match(text[end + 1 : at]):
+            return ""
+        start = text.find("{", at)
+        end = _closing_brace(text, start) if 0 <= start <= at + 8 else -1
+        if end < 0:
+            return ""
+        parts.append(text[start + 1 : end].strip())
+        at = text.find("\\boxed", end)
+    return ", ".join(parts) if at < 0 else ""
+
+
+_BETWEEN = re.compile(r"[\s$,;&]{0,8}(?:and|or|\\text\{ ?(?:and|or) ?\}|\\quad)?[\s$,;&]{0,8}(?:[A-Za-z](?:\([a-z]\))? ?= ?)?[\s$]{0,8}\Z")
+
+
+def _one_display(whole: str) -> bool:
+    """Several lines that are one formula: a matrix, a display."""
+    return (
+        len(whole) <= 400
+        and whole.count("\n") <= 12
+        and ("\\begin{" in whole or whole.startswith(("\\[", "$$")))
+        and whole.endswith(("\\]", "$$", "}", "$"))
+    )
 
 
 def _short(text: str) -> str:

@@ -61,12 +61,12 @@ _NUMBER = re.compile(
 _UNIT_WORD = r"[A-Za-z]+(?:[-/.][A-Za-z]+)*(?:\^?[23])?\.?"
 _UNIT = re.compile(rf"(?:[%€£¥$]|°[CF]?|/ ?{_UNIT_WORD}|{_UNIT_WORD})(?:[ /]{{1,3}}{_UNIT_WORD}){{0,3}}\Z")
 _SCALES = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
-_NO_UNIT_WORDS = """
+_NO_UNITS = """
 or and not to than minus plus times over divided by dozen dozens half halves third thirds quarter quarters pair pairs score squared cubed tens
 sqrt pi e i mod is isn't are was wrong maybe but log ln sin cos tan exp inf infinity nan zero one two three four five six seven eight nine ten
 eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety if because so
-hundred thousand million billion trillion point negative less more base mil mln bil"""
-_NO_UNIT = frozenset(_NO_UNIT_WORDS.split())  # behind a number these change its value, or say that it is not the answer
+hundred thousand million billion trillion point excluded impossible except without never true false correct negative less more base mil mln bil"""
+NO_UNIT = frozenset(_NO_UNITS.split())  # behind a number these change its value, or say that it is not the answer
 _ORDINAL = re.compile(r"(?<!mon)(?<!wid)(?<!leng)ths?\Z")  # "18 hundredths" is a fraction
 _OPERATOR = re.compile(r"\\[A-Za-z]+|√|π|∞|±|[0-9)}A-Za-z]\s*[-+*/^=<>!×÷·]\s*[-+(\\{0-9A-Za-z]|[0-9)]\s*!|(?<![A-Za-z])[A-Za-z](?![A-Za-z])")
 _LONG_WORD = re.compile(r"(?<![\\A-Za-z])(?!sqrt|frac|sin|cos|tan|log|exp|mod)[A-Za-z]{3,}")
@@ -74,7 +74,10 @@ _LONG_WORD = re.compile(r"(?<![\\A-Za-z])(?!sqrt|frac|sin|cos|tan|log|exp|mod)[A
 
 def plain_text(text: str) -> str | Refusal:
     """`text` as ASCII digits and signs, LaTeX dress and markdown off; the same number or a refusal, never another number."""
-    text = text.strip().strip("\u200b\u200c\u200d\u2060\ufeff*_` ").rstrip(".,;: ")
+    text = text.strip().strip("\u200b\u200c\u200d\u2060\ufeff*_` ")
+    if text.rstrip("$").endswith(("...", "…", "dots")):
+        return Refusal("the answer goes on without end", expression=True)
+    text = text.rstrip(".,;: ")
     if len(text) > MAX_LENGTH:
         return Refusal(f"the answer is longer than {MAX_LENGTH} characters")
     if not text.isascii():
@@ -194,7 +197,7 @@ def _unit_of(rest: str, value: Fraction, currency: str | None) -> Number | None:
     if not _UNIT.match(rest):
         return None
     words = [w.strip(".") for w in re.split(r"[ /-]+", rest.lower().strip("/ "))]
-    if any(w in _NO_UNIT or _ORDINAL.search(w) for w in words):
+    if any(w in NO_UNIT or _ORDINAL.search(w) for w in words):
         return None
     first = re.split(r"[ /.]", rest.strip("/ "))[0]
     if not (rest[0] in "%°$€£¥/" or _is_unit_word(first, spaced)):
