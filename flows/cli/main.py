@@ -7,7 +7,10 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-VERBS = ("run", "resume", "runs", "watch", "show", "diff", "digest", "query", "report", "policy", "doctor", "bench")
+VERBS = (
+    "run", "resume", "runs", "watch", "show", "diff", "digest",
+    "query", "check-data", "dedup", "decontaminate", "report", "policy", "doctor", "bench",
+)  # fmt: skip
 
 EPILOG = """examples:
   synth run                                   the default recipe on the shipped policy: no GPU, no download
@@ -31,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="store_true", help="print the version and exit")
     verbs = top.add_subparsers(dest="verb", metavar="VERB")
     for name in VERBS:
-        module = import_module(f"flows.cli.{name}")
+        module = import_module(f"flows.cli.{name.replace('-', '_')}")
         verb = verbs.add_parser(
             name, help=module.HELP, description=module.__doc__, epilog=module.EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
         )
