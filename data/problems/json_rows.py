@@ -26,12 +26,9 @@ def read_jsonl(file: Path) -> Iterator[tuple[str, Row]]:
 def read_json(file: Path) -> Iterator[tuple[str, Row]]:
     """(where, object) of every item of a JSON list; JSON Lines under this name are read as such."""
     body = read_whole(file)
-    first = body.lstrip()[:1]
-    if first == b"{":
-        beginning = body.lstrip().split(b"\n", 1)[0]
-        if _is_object(beginning):
-            yield from read_jsonl(file)
-            return
+    if _are_lines(body.strip()):
+        yield from read_jsonl(file)
+        return
     text = decode(body, str(file)).strip()
     if not text:
         return
@@ -114,11 +111,15 @@ def _torn(text: str, error: Exception) -> str:
     return " (it seems to be cut off)" if isinstance(error, json.JSONDecodeError) and text[-1] not in "}]" else ""
 
 
-def _is_object(line: bytes) -> bool:
+def _are_lines(body: bytes) -> bool:
+    """Whether this is JSON Lines under the name .json: its first line is an object of its own, and not one that holds the rows."""
+    line, _, rest = body.partition(b"\n")
     try:
-        return isinstance(json.loads(line), dict)
+        first = json.loads(line) if line.startswith(b"{") else None
     except (ValueError, RecursionError):
         return False
+    holds_rows = isinstance(first, dict) and any(isinstance(v, list) and v and isinstance(v[0], dict) for v in first.values())
+    return isinstance(first, dict) and (bool(rest) or not holds_rows)
 
 
 def json_type(value: Any) -> str:

@@ -31,7 +31,7 @@ def read_rows(source: Source, *, all_columns: bool = False) -> Iterator[Placed]:
         return read_dataset(source, columns)
     check_exists(source)
     file = source.file
-    if file.is_dir():
+    if is_folder(file):
         from data.problems.datasets_in import is_saved, read_dataset
 
         if not is_saved(source):
@@ -39,6 +39,13 @@ def read_rows(source: Source, *, all_columns: bool = False) -> Iterator[Placed]:
         return read_dataset(source, columns)
     ending = kind_of(file)
     return read_parquet(file, columns) if ending == ".parquet" else KINDS[ending](file)
+
+
+def is_folder(file: Path) -> bool:
+    try:
+        return file.is_dir()
+    except PermissionError:
+        raise UserError(f"{file}: no permission to look into the folder that it lies in") from None
 
 
 def kind_of(file: Path) -> str:

@@ -59,7 +59,7 @@ def parse_sources(texts: Sequence[str], fields: Mapping[str, str] | None = None)
 
 def absolute(source: Source) -> Source:
     """The same source, found from any folder."""
-    return source if source.on_hub else replace(source, path=str(Path(source.path).absolute()))
+    return source if source.on_hub else replace(source, path=str(Path(source.path).resolve()))
 
 
 def check_exists(source: Source) -> None:
@@ -83,5 +83,7 @@ def _near(file: Path) -> str:
 def _exists(path: str) -> bool:
     try:
         return Path(path).exists()
+    except PermissionError:
+        return True  # there may be; whoever opens it says what is wrong
     except (OSError, ValueError):  # a name too long, a NUL
         return False

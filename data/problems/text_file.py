@@ -69,7 +69,7 @@ def read_lines(file: Path) -> Iterator[tuple[int, bytes]]:
                     raise UserError(f"{file}, line {number}: longer than {MAX_LINE:,} bytes; a problem must be on a line of its own")
                 yield number, line
     except UserError as error:
-        if "gzip" in str(error) and number:
+        if "not a whole gzip file" in str(error) and number:
             raise UserError(f"{str(error).partition(' (')[0]} (it breaks after line {number}); compress it anew or give it unpacked") from error
         raise
 

@@ -112,7 +112,7 @@ def stage_line(data: Mapping[str, Any]) -> str:
 def _describe(stage: str, s: Mapping[str, Any]) -> str:
     """A stage's summary as a person would say it."""
     if stage == "seeds":
-        refused = "".join(f", {s[key]} {key} refused" for key in ("leaked", "duplicates", "unjudgeable") if s.get(key))
+        refused = "".join(f", {s[key]} {key} refused" for key in ("leaks", "duplicates", "unjudgeable") if s.get(key))
         return f"{s['train']} problems to learn from, {s['heldout']} held out{refused}"
     if stage == "probe":
         return f"{s['problems']} problems answered, {s['rollouts']} rollouts"

@@ -110,10 +110,12 @@ def show_summary(out: Console, title: str, summary: Summary) -> None:
     """What came in, as a person would say it; lines that have nothing to say are left out."""
     from rich.markup import escape
 
-    def line(name: str, text: str) -> None:
-        out.print(f"  {name:<12}{escape(text)}", soft_wrap=True)
+    here = f"{Path.cwd()}/"
 
-    out.print(f"[bold]{escape(title)}[/]", soft_wrap=True)
+    def line(name: str, text: str) -> None:
+        out.print(f"  {name:<12}{escape(text.replace(here, ''))}", soft_wrap=True)
+
+    out.print(f"[bold]{escape(title.replace(here, ''))}[/]", soft_wrap=True)
     doubles = f", {summary.duplicates:,} repeat the text of another" if summary.duplicates else ""
     line("rows", f"{summary.rows:,} ({summary.distinct:,} distinct{doubles})")
     if summary.conflicting:

@@ -65,7 +65,7 @@ class Seeds:
 
     def __init__(self, index: HeldoutIndex) -> None:
         self.index = index
-        self.counts = {"train": 0, "heldout": 0, "leaked": 0, "duplicates": 0, "unjudgeable": 0}
+        self.counts = {"train": 0, "heldout": 0, "leaks": 0, "duplicates": 0, "unjudgeable": 0}
         self._ids: set[bytes] = set()
         self._texts: set[bytes] = set()
         self._held: set[bytes] = set()
@@ -104,7 +104,7 @@ class Seeds:
         texts = _text_keys(fresh)
         for problem, text, hit in zip(fresh, texts, self.index.hits([p.prompt for p in fresh]), strict=True):
             if hit is not None:
-                rule, why, count = "heldout", hit.reason, "leaked"
+                rule, why, count = "heldout", hit.reason, "leaks"
             elif text in self._texts:
                 rule, why, count = "duplicate", "the same text as an earlier seed", "duplicates"
             else:
@@ -117,7 +117,7 @@ class Seeds:
     def check_any_left(self) -> None:
         if self.counts["train"] == 0:
             raise UserError(
-                f"no problem to learn from: of the seeds {self.counts['leaked']} give held-out problems away, "
+                f"no problem to learn from: of the seeds {self.counts['leaks']} give held-out problems away, "
                 f"{self.counts['duplicates']} are duplicates and {self.counts['unjudgeable']} cannot be judged"
             )
 
