@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data.errors import UserError
@@ -75,7 +77,8 @@ def _from_hub(source: Source) -> Any:
 
     name, _, config = source.path.removeprefix(HUB).partition(":")
     try:
-        return datasets.load_dataset(name, config or None)
+        with _cache_only(not Path(name).exists() and not _answers(name)):
+            return datasets.load_dataset(name, config or None)
     except DatasetNotFoundError as error:
         if _unreachable(error):
             raise _offline(source) from error
@@ -87,6 +90,34 @@ def _from_hub(source: Source) -> Any:
         if "Config name is missing" in str(error) or "BuilderConfig" in str(error):
             raise UserError(f"{source.path}: which configuration? write hf:{name}:CONFIG ({said})") from error
         raise UserError(f"{source.path}: cannot be loaded: {said}") from error
+
+
+def _answers(name: str) -> bool:
+    """Whether the hub can be reached: asked once and briefly, since `datasets` itself would try for half a minute."""
+    import huggingface_hub
+
+    try:
+        huggingface_hub.HfApi().dataset_info(name, timeout=10)
+    except Exception as error:  # noqa: BLE001 - anything but the network is for the loader itself to find and tell
+        return not _unreachable(error)
+    return True
+
+
+@contextmanager
+def _cache_only(wanted: bool) -> Iterator[None]:
+    """While it lasts, data sets come from the local cache; the two libraries read this setting from their environment once."""
+    import datasets
+    import huggingface_hub
+
+    places: tuple[Any, ...] = (datasets.config, huggingface_hub.constants) if wanted else ()
+    before = [place.HF_HUB_OFFLINE for place in places]
+    try:
+        for place in places:
+            place.HF_HUB_OFFLINE = True
+        yield
+    finally:
+        for place, value in zip(places, before, strict=True):
+            place.HF_HUB_OFFLINE = value
 
 
 def _offline(source: Source) -> UserError:

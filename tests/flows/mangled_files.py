@@ -29,7 +29,11 @@ class Case:
 
 Row = dict[str, Any]
 ROWS: list[Row] = [
-    {"prompt": f"Zoë has {n} apples, “gives” {n // 2} away, and buys {n % 7} more.\nHow many are left?", "answer": str(n - n // 2 + n % 7), "level": n % 5}
+    {
+        "prompt": f"Zoë has {n} apples, “gives” {n // 2} away, and buys {n % 7} more.\nHow many are left?",
+        "answer": str(n - n // 2 + n % 7),
+        "level": n % 5,
+    }
     for n in range(10, 70)
 ]
 
@@ -139,7 +143,7 @@ def encodings(folder: Path) -> Iterator[Case]:
         yield _write(folder, f"utf-32.{kind}", text.encode("utf-32-be"), "not text|UTF-16")
         for encoding in ("cp1252", "mac-roman"):
             yield _write(folder, f"{encoding}.{kind}", text.encode(encoding), "not UTF-8")
-        yield _write(folder, f"latin-1.{kind}", text.replace("“", '\\"' if "json" in kind else "'").replace("”", "\\u0022" if "json" in kind else "'").encode("latin-1"), "not UTF-8")
+        yield _write(folder, f"latin-1.{kind}", text.replace("“", "'").replace("”", "'").encode("latin-1"), "not UTF-8")
 
 
 def torn_gzip(folder: Path) -> Iterator[Case]:
@@ -200,7 +204,8 @@ def ragged_csv(folder: Path) -> Iterator[Case]:
         yield _write(folder, f"{name}-nul.csv", body(cells(("What\x00 is 3?", "3", "d"))), "NUL")
         yield _write(folder, f"{name}-no-answer.csv", body(cells(("What is 3?", "", "d"))), "line 7: field 'answer' is null")
         yield _write(folder, f"{name}-no-prompt.csv", body(cells(("", "3", "d"))), "line 7: field 'prompt' is null")
-        yield _write(folder, f"{name}-double.csv", "\n".join([cells(("prompt", "answer", "prompt")), *good]).encode(), "names the column 'prompt' twice")
+        double = "\n".join([cells(("prompt", "answer", "prompt")), *good])
+        yield _write(folder, f"{name}-double.csv", double.encode(), "names the column 'prompt' twice")
         yield _write(folder, f"{name}-headless.csv", "\n".join(good).encode(), "line 2: no field 'prompt'")
         yield _write(folder, f"{name}-other.csv", "\n".join([cells(("prompts", "answers", "d")), *good]).encode(), "the nearest is 'prompts'")
         yield _write(folder, f"{name}-header.csv", head.encode(), "no problems in it")
@@ -263,8 +268,8 @@ def bad_parquet(folder: Path) -> Iterator[Case]:
 
 
 def other_files(folder: Path) -> Iterator[Case]:
-    for name, body in (("x.xlsx", b"PK\x03\x04"), ("x.pdf", b"%PDF-1.7"), ("x.txt", b"1+1?"), ("x", b"1+1?"), ("x.jsonl.zip", b"PK\x03\x04"), ("x.yaml", b"a: 1"), ("x.jsonl.bz2", b"BZh")):
-        yield _write(folder, name, body, "not a kind of file that problems are read from")
+    for name in ("x.xlsx", "x.pdf", "x.txt", "x", "x.jsonl.zip", "x.yaml", "x.jsonl.bz2"):
+        yield _write(folder, name, jsonl(), "not a kind of file that problems are read from")
     for number, (mark, said) in enumerate(
         ((b"PK\x03\x04", "zip archive"), (b"%PDF-1.7\n", "a PDF"), (b"BZh9", "bzip2"), (b"\xfd7zXZ\x00", "xz data"), (b"\x28\xb5\x2f\xfd", "zstd"),
          (b"SQLite format 3\x00", "SQLite"), (b"\x89PNG\r\n", "a picture"), (b"\x7fELF\x02\x01\x01\x00\x00", "not text"))

@@ -9,11 +9,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from mangled_files import ROWS, Case, csv, jsonl, mangled
 
 from data.errors import UserError
 from data.problems.readers import read_problems
 from flows.cli.main import main
-from mangled_files import ROWS, Case, csv, jsonl, mangled
 
 
 @pytest.fixture(scope="module")
