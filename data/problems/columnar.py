@@ -31,7 +31,7 @@ def read_parquet(file: Path, columns: Collection[str] | None = None) -> Iterator
             raise UserError(f"{file}: not a Parquet file (it does not begin with PAR1); name it by what it is, e.g. .jsonl or .csv")
     row = 0
     try:
-        with pq.ParquetFile(file, memory_map=False) as parquet:
+        with pq.ParquetFile(file, pre_buffer=False) as parquet:  # buffered ahead, the whole file would stay in memory
             names = parquet.schema_arrow.names
             if doubled := [n for place, n in enumerate(names) if n in names[:place]]:
                 raise UserError(f"{file}: has the column {doubled[0]!r} twice; give every column a name of its own")
