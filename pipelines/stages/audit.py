@@ -16,7 +16,7 @@ from data.records import Problem
 from filters.audit import audit_problem
 from filters.decontaminate import Hit
 from filters.dedup import normalise_texts, normalised
-from pipelines.problems import heldout_index, problems_by_id
+from pipelines.problems import problems_by_id
 from pipelines.run import Run
 from pipelines.stages.base import Summary
 
@@ -34,7 +34,7 @@ def audit_stage(run: Run, round: int) -> Summary:
     problems = {p.id: p for p in problems_by_id(run, sorted(set(ids)))}
     texts = texts_of(list(problems.values()))
     distinct = list(problems.values())
-    hits = dict(zip(problems, heldout_index(run).hits([p.prompt for p in distinct]), strict=True))
+    hits = dict(zip(problems, run.heldout.hits([p.prompt for p in distinct]), strict=True))
     first = first_of(ids, texts, known_texts(run, round, texts))
     shards = range(0, len(ids), SHARD)
     for shard, start in enumerate(shards):

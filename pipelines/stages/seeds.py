@@ -34,7 +34,7 @@ def seeds_stage(run: Run, round: int) -> Summary:
     seed, or cannot be judged by its verifier. Rules `heldout`, `duplicate`, `unjudgeable`, in that order.
     """
     benchmarks = read_benchmarks(run.recipe)
-    share, rows = own_share(run)
+    share, rows = own_share(run, index_of([], benchmarks))
     own = [*_world(run, "heldout"), *share]
     seeds = Seeds(index_of(own, benchmarks))
     first = seeds.heldout([p for problems in benchmarks.values() for p in problems], own)
@@ -125,21 +125,26 @@ class Seeds:
         return {**self.counts, **({"benchmarks": benchmarks} if benchmarks else {})}
 
 
-def own_share(run: Run) -> tuple[list[Problem], int]:
-    """(the user's problems that are held out, all rows of training seeds). Chosen by content hash, the same for every run seed."""
+def own_share(run: Run, benchmarks: HeldoutIndex) -> tuple[list[Problem], int]:
+    """(the user's problems that are held out, all rows of training seeds). Chosen by content hash, the same for every run seed.
+
+    A problem that gives a benchmark's away is not chosen: it is to be refused, with a row that says so.
+    """
     part, limit = run.recipe.problems, run.recipe.evaluate.problems
     nearest: list[tuple[int, str, Problem]] = []  # a heap: the problems with the smallest keyed numbers, largest first
     seen: set[bytes] = set()
     rows = sum(1 for _ in _world(run, "train"))
-    for _, problem in user_problems(run.recipe):
-        rows += 1
-        if (key := bytes.fromhex(problem.id)) not in seen:
-            seen.add(key)
-            entry = (-keyed_seed(0, "heldout", problem.id), problem.id, problem)
-            if len(nearest) < limit:
-                heapq.heappush(nearest, entry)
-            elif entry > nearest[0]:
-                heapq.heapreplace(nearest, entry)
+    for batch in batched(user_problems(run.recipe), SHARD):
+        rows += len(batch)
+        for (_, problem), hit in zip(batch, benchmarks.hits([p.prompt for _, p in batch]), strict=True):
+            key = bytes.fromhex(problem.id)
+            if hit is None and key not in seen:
+                seen.add(key)
+                entry = (-keyed_seed(0, "heldout", problem.id), problem.id, problem)
+                if len(nearest) < limit:
+                    heapq.heappush(nearest, entry)
+                elif entry > nearest[0]:
+                    heapq.heapreplace(nearest, entry)
     count = min(int(part.heldout_share * len(seen) + 0.5), limit)
     if part.heldout_share > 0 and len(seen) > 1:
         count = max(count, 1)
