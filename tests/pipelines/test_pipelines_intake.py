@@ -72,7 +72,7 @@ def test_every_seed_is_stored_or_refused_with_a_row_that_says_why(run):
     assert by_name["exact"] == f"heldout: its text is that of bench problem {held[BENCH[0]['prompt']]}"
     assert by_name["dressed"] == f"heldout: its text is that of bench problem {held[BENCH[1]['prompt']]}"
     assert by_name["part"].startswith(f"heldout: shares 13 words with bench problem {held[BENCH[2]['prompt']]}: ")
-    assert "52 sheep and 156 goats" in by_name["part"]
+    assert "52 sheep and 156" in by_name["part"]
     assert by_name["honest"] == by_name["again"] == ""
     assert by_name["twin"].startswith(("duplicate: ", "heldout: "))
     assert by_name["hopeless"].startswith("unjudgeable: ")
