@@ -22,6 +22,8 @@ FIELDS: dict[str, tuple[str, ...]] = {
     "spec": ("spec",),
     "choices": ("choices", "options"),
     "tests": ("tests",),
+    "instructions": ("instruction_id_list",),
+    "kwargs": ("kwargs",),
     "solution": ("solution",),
     "id": ("id",),
     "source": ("source",),

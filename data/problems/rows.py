@@ -26,7 +26,7 @@ def problem_from_row(
 ) -> Problem:
     """One problem. Without `choose` a row that names no verifier gets `math`.
 
-    A row with tests, or one that names a verifier other than `math`, needs no answer.
+    A row with tests or instructions, or one that names a verifier other than `math`, needs no answer.
     """
     fields = source.map
     prompt = prompt_of(row, where, fields)
@@ -36,8 +36,10 @@ def problem_from_row(
     tests = _tests(row, fields, where)
     if tests is not None:
         spec = {**spec, "tests": tests}
+    spec |= _instructions(row, fields, where)
+    self_contained = tests is not None or "instruction_id_list" in spec or named not in (None, "math")
     choices = read_choices(*field(row, "choices", fields, where), where)
-    reference = _answer(row, fields, where, meta, choices, needed=tests is None and named in (None, "math"))
+    reference = _answer(row, fields, where, meta, choices, needed=not self_contained)
     if choices is not None:
         prompt, meta["choices"] = choices.shown_in(prompt), list(choices.texts)
     meta |= _origin(row, fields, where)
@@ -130,6 +132,24 @@ def _tests(row: Mapping[str, Any], fields: Mapping[str, str], where: str) -> lis
         raise UserError(f'{where}: field {column!r} must be a list of tests like {{"call": "f(1)", "expected": 2}} or of asserts, got {show(value)}')
     _storable(tests, column, where)
     return [{k: v for k, v in t.items() if v is not None} for t in tests]
+
+
+def _instructions(row: Mapping[str, Any], fields: Mapping[str, str], where: str) -> dict[str, Any]:
+    """IFEval's two columns: the kinds of instruction and the arguments of each, nulls left out; {} where the row has none."""
+    column, kinds = field(row, "instructions", fields, where)
+    kinds = _unpacked(kinds, column, where, "[")
+    if kinds is None or kinds == []:
+        return {}
+    beside, given = field(row, "kwargs", fields, where)
+    given = _unpacked(given, beside, where, "[")
+    listed = [{}] * len(kinds) if given is None and isinstance(kinds, list) else given
+    if not isinstance(kinds, list) or not all(isinstance(k, str) for k in kinds):
+        raise UserError(f"{where}: field {column!r} must be a list of kinds of instruction, got {show(kinds)}")
+    if not isinstance(listed, list) or len(listed) != len(kinds) or not all(one is None or isinstance(one, dict) for one in listed):
+        raise UserError(f"{where}: field {beside!r} must be a list of objects, one for each of the {len(kinds)} instructions, got {show(given)}")
+    _storable(listed, beside, where)
+    arguments = [{k: v for k, v in (one or {}).items() if v is not None} for one in listed]
+    return {"instruction_id_list": kinds, "kwargs": arguments}
 
 
 def _json(row: Mapping[str, Any], name: str, kind: type, wanted: str, fields: Mapping[str, str], where: str) -> Any:

@@ -112,8 +112,9 @@ def stage_line(data: Mapping[str, Any]) -> str:
 def _describe(stage: str, s: Mapping[str, Any]) -> str:
     """A stage's summary as a person would say it."""
     if stage == "seeds":
-        refused = "".join(f", {s[key]} {key} refused" for key in ("leaks", "duplicates", "unjudgeable") if s.get(key))
-        return f"{s['train']} problems to learn from, {s['heldout']} held out{refused}"
+        names = {"leaks": "leaking", "duplicates": "duplicate", "unjudgeable": "unjudgeable"}
+        refused = ", ".join(f"{s[key]} {word}" for key, word in names.items() if s.get(key))
+        return f"{s['train']} problems to learn from, {s['heldout']} held out" + (f"; refused: {refused}" if refused else "")
     if stage == "probe":
         return f"{s['problems']} problems answered, {s['rollouts']} rollouts"
     if stage == "verify":

@@ -7,7 +7,7 @@ from data.problems.rows import problem_from_row
 from data.records import Problem
 from filters.decontaminate import HeldoutIndex, HeldoutSet
 from filters.intake import BATCH, as_json, summarise
-from filters.verifier_choice import _known, choose_verifier, fitting
+from filters.verifier_choice import _known, choose_verifier, fitting, listed_options
 
 
 def read(**row) -> Problem:
@@ -32,6 +32,7 @@ def read(**row) -> Problem:
         ({"answer": "Paris"}, "answer", "a short text"),
         ({"answer": "on 4 May 1904"}, "answer", "a short text"),
         ({"answer": "word " * 60}, "math", "a long text"),
+        ({"instruction_id_list": ["punctuation:no_comma"], "kwargs": [{"n": None}]}, "instruction", "the row lists instructions"),
         ({"tests": [{"call": "f(1)", "expected": 2}]}, "code", "the row has tests"),
     ],
 )
@@ -44,6 +45,22 @@ def test_the_verifier_fits_the_answer(row: dict, verifier: str, reason: str) -> 
     assert chosen.verifier in _known()  # what is not there falls back to math and says so
     assert chosen.verifier == verifier or (chosen.verifier == "math" and repr(verifier) in chosen.meta["verifier_reason"])
     assert reason in chosen.meta["verifier_reason"]
+
+
+def test_options_are_read_from_the_prompt() -> None:
+    wanted = {"A": "one", "B": "two, or so", "C": "three"}
+    assert listed_options("Which? (A) one (B) two, or so (C) three") == wanted
+    assert listed_options("Which?\nA) one\nB) two, or so\nC) three\n") == wanted
+    assert listed_options("Plan A: wait. Which is it?\nA. one\nB. two, or so\nC. three") == wanted
+    assert listed_options("Grade A. Then nothing.") == {}
+    assert listed_options("Let A. and C. be towns") == {}
+
+
+def test_instructions_of_ifeval_are_read() -> None:
+    found = read(instruction_id_list=["a:b", "c:d"], kwargs=[{"n": 3, "m": None}, None])
+    assert found.spec == {"instruction_id_list": ["a:b", "c:d"], "kwargs": [{"n": 3}, {}]}
+    with pytest.raises(UserError, match="field 'kwargs' must be a list of objects, one for each of the 2"):
+        read(instruction_id_list=["a:b", "c:d"], kwargs=[{}])
 
 
 def test_a_named_verifier_is_taken_and_a_wrong_name_is_said() -> None:
