@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -86,17 +88,19 @@ def test_a_map_without_a_file_is_said(capsys: pytest.CaptureFixture[str]) -> Non
     assert capsys.readouterr().err.startswith("synth: --map says which column of a --problems file is what; give that file")
 
 
-def test_a_run_shows_what_came_in_before_anything_is_written(mine: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_shows_what_came_in_before_anything_is_written(mine: Path, tmp_path: Path) -> None:
     """Two files, one with a domain, mapped columns, a benchmark; the run itself is kept from beginning by a folder that is not empty."""
     other = tmp_path / "other.csv"
     other.write_text("question;final\n" + "".join(f"What is {n} plus {n + 1}?;{2 * n + 1}\n" for n in range(12)))
     words = ["run", "--problems", str(mine), "--problems", f"sums={other}", *MAP, "--set", f"evaluate.benchmarks.held={tmp_path / 'held.jsonl'}"]
-    assert main([*words, "--out", str(tmp_path)]) == 2
-    first = capsys.readouterr()
-    assert "is not empty and is not a run" in first.err
-    assert "rows        16 (15 distinct, 1 repeat the text of another)" in first.out
-    assert "domains     sums 12, without 4" in first.out
-    assert "leaks       2 give away a problem of held" in first.out
-    assert "held out    held: 1 problems" in first.out
-    assert main([*words, "--quiet", "--out", str(tmp_path)]) == 2
-    assert capsys.readouterr().out == ""
+    first, quiet = (
+        subprocess.run([sys.executable, "-m", "flows.cli.main", *words, *more, "--out", str(tmp_path)], capture_output=True, text=True, timeout=120)
+        for more in ([], ["--quiet"])
+    )
+    assert first.returncode == quiet.returncode == 2
+    assert "is not empty and is not a run" in first.stderr
+    assert "rows        16 (15 distinct, 1 repeat the text of another)" in first.stdout
+    assert "domains     sums 12, without 4" in first.stdout
+    assert "leaks       2 give away a problem of held" in first.stdout
+    assert "held out    held: 1 problems" in first.stdout
+    assert quiet.stdout == ""

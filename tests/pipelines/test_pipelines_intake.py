@@ -107,13 +107,13 @@ def test_the_share_held_out_does_not_depend_on_the_order_of_rows(tmp_path):
 
 
 def test_a_run_killed_between_two_shards_of_seeds_has_the_same_rows(tmp_path, monkeypatch):
-    monkeypatch.setattr(seeds, "SHARD", 10)
+    monkeypatch.setattr(seeds, "SHARD", 20)
     recipe = recipe_of(tmp_path)
     with Run.create(tmp_path / "whole", recipe) as whole:
         summary, digest = seeds_stage(whole, 0), whole.lake.digest().total
-        assert len(whole.lake.shard_lines(0, "seeds")) == 7
+        assert len(whole.lake.shard_lines(0, "seeds")) == 4
     with Run.create(tmp_path / "torn", recipe) as torn:
-        commit, left = torn.lake.commit, [3]
+        commit, left = torn.lake.commit, [2]
 
         def dying(*args, **kwargs):
             if left[0] == 0:
