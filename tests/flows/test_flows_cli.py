@@ -46,7 +46,9 @@ def test_help_imports_nothing_heavy():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("verb", ["run", "resume", "runs", "digest", "query", "check-data", "dedup", "decontaminate", "report", "policy", "doctor", "bench"])
+@pytest.mark.parametrize(
+    "verb", ["run", "resume", "runs", "digest", "query", "check-data", "dedup", "decontaminate", "report", "policy", "doctor", "bench"]
+)
 def test_every_verb_has_help_with_examples(verb):
     said = synth(verb, "--help")
     assert said.returncode == 0
