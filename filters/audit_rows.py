@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from data.errors import UserError
-from data.problems_io import parse_line, problem_from_row, read_rows
+from data.problems_io import parse_line, problem_from_row, read_lines
 from data.records import Problem, with_problem
 from filters.audit import EXECUTION_AUDITS, AuditRecord, audit_problem
 from filters.verifiers.base import check_spec, get_verifier, verifier_names
@@ -63,7 +63,10 @@ def _program(row: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 def program_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line, row) of the rows that hold a program and tests, as `filters.suites.audit_rows` takes them: a spec's settings lie flat beside."""
-    for number, row in read_rows(file):
+    for number, line in read_lines(file):
+        row = parse_line(line, f"{file}, line {number}", LIKE)
+        if row is None:
+            continue
         spec = row.get("spec") or {}
         tests, program = row.get("tests", spec.get("tests")), row.get("code") or row.get("answer") or row.get("reference")
         if tests and isinstance(program, str):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from pathlib import Path
 
 from data.errors import UserError
+from data.problems.source import check_exists
 from generators.strategies.registry import make_strategy
 from generators.worlds.registry import get_world
 from pipelines.grpo.config import trainer_settings
@@ -22,9 +22,8 @@ def check_names(recipe: Recipe) -> None:
     trainer_settings(recipe.train.preset, recipe.train.objective, recipe.train.trainer)
     policy_folder(recipe.policy.path)
     _check_world(recipe)
-    for file in recipe.problems.files:
-        if not Path(file).is_file() and not (Path(file) / "run.json").is_file():
-            raise UserError(f"problems.files: no such file: {file}")
+    for file in (*recipe.problems.files, *recipe.evaluate.benchmarks.values()):
+        check_exists(file.source)
 
 
 def _check_world(recipe: Recipe) -> None:

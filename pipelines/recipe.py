@@ -10,13 +10,16 @@ import difflib
 import json
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from data.errors import UserError
 from data.ids import content_hash
+from data.problems.mapping import check_map
+from data.problems.source import HUB, Source, absolute, parse_source
 from data.records import Sampling
 from filters.difficulty import PRESETS
 
@@ -45,6 +48,36 @@ class EnginePart(Part):
     """Rows decoded side by side; part of the recorded shard plan."""
 
 
+class FilePart(Part):
+    """A file of problems. In a recipe a plain string does as well: "mine.jsonl", "algebra=mine.csv", "hf:NAME:CONFIG@SPLIT"."""
+
+    path: str
+    """FILE (.jsonl, .json, .csv, .tsv, each also .gz, or .parquet), a folder saved by `datasets`, or hf:NAME[:CONFIG]."""
+    domain: str = ""
+    """Domain of rows that name none."""
+    map: dict[str, str] = {}
+    """Which column holds which field, e.g. {prompt = "question", answer = "extra.final"}."""
+    split: str = ""
+    """Split of a `datasets` folder or hub data set; "" = the only one, or train."""
+
+    @property
+    def source(self) -> Source:
+        return Source(self.path, self.domain, check_map(self.map), self.split)
+
+    def __str__(self) -> str:
+        return str(self.source)
+
+
+def _file_part(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    source = parse_source(value)
+    return {"path": source.path, "domain": source.domain, "map": dict(source.map), "split": source.split}
+
+
+File = Annotated[FilePart, BeforeValidator(_file_part)]
+
+
 class ProblemsPart(Part):
     world: str = "arithmetic"
     """Procedural world that makes seed problems and answers strategies' requests; "" for none."""
@@ -54,10 +87,11 @@ class ProblemsPart(Part):
     """World levels to use; empty = all."""
     per_cell: Positive = 10
     """Seed problems per family and level."""
-    files: tuple[str, ...] = ()
-    """The user's own problems: JSONL or JSONL.gz with {prompt|question, answer}, or a run folder for the problems of its lake."""
+    files: tuple[File, ...] = ()
+    """The user's own problems: rows with {prompt|question|problem, answer|reference}; strings or tables, see `FilePart`. A run folder stands for the
+    problems of its lake."""
     heldout_share: Share = 0.1
-    """Share of the user's problems kept out of training, chosen by content hash."""
+    """Share of the user's problems kept out of training, chosen by content hash; what shares 13 words with one of them is kept out, too."""
 
 
 class SamplingPart(Part):
@@ -139,6 +173,31 @@ class EvaluatePart(Part):
     problems: Positive = 512
     n: Positive = 4
     shard: Positive = 256
+    benchmarks: dict[str, File] = {}
+    """Held-out sets by name. No training problem may equal one of theirs or share a run of 13 words with it: such a seed or candidate
+    is refused with a decision row (rule heldout). A list of files is named by the files."""
+
+    @field_validator("benchmarks", mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        if isinstance(value, (list, tuple)):
+            named = {_name_of(v): v for v in value}
+            if len(named) != len(value):
+                raise ValueError("two benchmarks of one name; give names: benchmarks = {first = \"…\", second = \"…\"}")
+            return named
+        return value
+
+    @model_validator(mode="after")
+    def _not_reserved(self) -> EvaluatePart:
+        if wrong := [name for name in self.benchmarks if name == "heldout" or not name.strip()]:
+            raise ValueError(f"a benchmark cannot be named {wrong[0]!r}; that is what the run's own held-out problems are called")
+        return self
+
+
+def _name_of(value: Any) -> str:
+    """`hf:openai/gsm8k:main@test` -> gsm8k, data/math500.jsonl.gz -> math500."""
+    path = parse_source(value).path if isinstance(value, str) else str(value.get("path", "")) if isinstance(value, Mapping) else str(value)
+    return Path(path.removeprefix(HUB).partition(":")[0]).name.partition(".")[0]
 
 
 class Recipe(Part):
@@ -212,7 +271,21 @@ def load_recipe(name: str, overrides: Sequence[str] = (), **changes: Any) -> Rec
     for key, value in changes.items():
         if value is not None:
             _assign(raw, key.replace("__", "."), value)
-    return check_recipe(raw, str(path))
+    return located(check_recipe(raw, str(path)), path.parent)
+
+
+def located(recipe: Recipe, folder: Path) -> Recipe:
+    """The recipe with its files found from anywhere: relative to where synth was started, else to the recipe's own folder."""
+
+    def found(part: FilePart) -> FilePart:
+        source = part.source
+        if not source.on_hub and not source.file.exists() and (folder / source.path).exists():
+            source = replace(source, path=str(folder / source.path))
+        return part.model_copy(update={"path": absolute(source).path})
+
+    problems = recipe.problems.model_copy(update={"files": tuple(found(part) for part in recipe.problems.files)})
+    evaluate = recipe.evaluate.model_copy(update={"benchmarks": {name: found(part) for name, part in recipe.evaluate.benchmarks.items()}})
+    return recipe.model_copy(update={"problems": problems, "evaluate": evaluate})
 
 
 def check_recipe(raw: Mapping[str, Any], where: str) -> Recipe:

@@ -18,6 +18,7 @@ from data.lake import Lake
 from data.ledger import Ledger
 from data.records import PolicyVersion
 from data.render import Renderer
+from filters.decontaminate import HeldoutIndex
 from generators.engines.ledgered import LedgeredEngine
 from generators.engines.registry import open_engine
 from generators.strategies.base import Strategy
@@ -116,6 +117,13 @@ class Run:
     @cached_property
     def world(self) -> World | None:
         return get_world(self.recipe.problems.world) if self.recipe.problems.world else None
+
+    @cached_property
+    def heldout(self) -> HeldoutIndex:
+        """What nothing that is trained on may give away; as it stands after the seeds stage, and no later stage changes it."""
+        from pipelines.problems import heldout_index
+
+        return heldout_index(self)
 
     @cached_property
     def strategies(self) -> list[Strategy]:

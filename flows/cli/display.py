@@ -88,7 +88,7 @@ class _Live(_Plain):
 
 def heading(data: Mapping[str, Any]) -> list[str]:
     recipe = data["recipe"]
-    source = f"world {recipe.problems.world}" if recipe.problems.world else f"problems {', '.join(recipe.problems.files)}"
+    source = f"world {recipe.problems.world}" if recipe.problems.world else f"problems {', '.join(map(str, recipe.problems.files))}"
     verb = "resuming" if data["resumed"] else "run"
     return [
         f"[bold]synth[/] {verb} [cyan]{data['folder']}[/]  recipe {recipe.name}, seed {recipe.seed}",
@@ -112,8 +112,9 @@ def stage_line(data: Mapping[str, Any]) -> str:
 def _describe(stage: str, s: Mapping[str, Any]) -> str:
     """A stage's summary as a person would say it."""
     if stage == "seeds":
-        refused = "".join(f", {s[key]} {key} refused" for key in ("duplicates", "unjudgeable") if s.get(key))
-        return f"{s['train']} problems to learn from, {s['heldout']} held out{refused}"
+        names = {"leaks": "leaking", "duplicates": "duplicate", "unjudgeable": "unjudgeable"}
+        refused = ", ".join(f"{s[key]} {word}" for key, word in names.items() if s.get(key))
+        return f"{s['train']} problems to learn from, {s['heldout']} held out" + (f"; refused: {refused}" if refused else "")
     if stage == "probe":
         return f"{s['problems']} problems answered, {s['rollouts']} rollouts"
     if stage == "verify":

@@ -9,7 +9,7 @@ from importlib import import_module
 
 VERBS = (
     *("run", "resume", "runs", "watch", "show", "diff", "digest", "query", "report"),
-    *("verify", "audit", "train", "presets"),
+    *("check-data", "dedup", "decontaminate", "verify", "audit", "train", "presets"),
     *("policy", "doctor", "bench"),
 )
 
@@ -35,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="store_true", help="print the version and exit")
     verbs = top.add_subparsers(dest="verb", metavar="VERB")
     for name in VERBS:
-        module = import_module(f"flows.cli.{name}")
+        module = import_module(f"flows.cli.{name.replace('-', '_')}")
         verb = verbs.add_parser(
             name, help=module.HELP, description=module.__doc__, epilog=module.EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
         )

@@ -5,11 +5,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from flows.cli.intake import KINDS, first_look, problem_tables
+
 HELP = "run a recipe from the start"
 EPILOG = """examples:
   synth run                                        the default recipe `arithmetic`
   synth run my.toml --out runs/mine
   synth run --problems gsm8k.jsonl.gz --rounds 1   your own problems, {"prompt"|"question": …, "answer": …} a line
+  synth run --problems algebra=a.csv --problems b.parquet --map prompt=text,answer=final
+  synth run --problems mine.jsonl --set evaluate.benchmarks.math500=math500.jsonl.gz      held out, and nothing like it is trained on
   synth run --set train.learning_rate=1e-4 --set evaluate.n=8
   synth run --preview 2                            what is asked and answered, two items per stage
   synth run my.toml --dry-run                      is the recipe in order, and what will it cost?
@@ -20,7 +24,8 @@ EPILOG = """examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", nargs="?", default="arithmetic", metavar="RECIPE", help="a TOML file or a shipped recipe (default: arithmetic)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="the run folder (default: runs/NAME-001, counting up)")
-    parser.add_argument("--problems", metavar="FILE", help="your own problems instead of the world's: .jsonl or .jsonl.gz")
+    parser.add_argument("--problems", action="append", default=[], metavar="[DOMAIN=]FILE", help=f"your own problems, again for more: {KINDS}")
+    parser.add_argument("--map", action="append", default=[], metavar="FIELD=COLUMN,…", help="which column of --problems holds which field")
     parser.add_argument("--engine", choices=["local"], help="what generates (default: the recipe's)")
     parser.add_argument("--rounds", type=int, metavar="N", help="rounds (default: the recipe's)")
     parser.add_argument("--seed", type=int, metavar="N", help="run seed (default: the recipe's)")
@@ -37,15 +42,14 @@ def main(args: argparse.Namespace) -> int:
     from pipelines.recipe import load_recipe
 
     changes = {"engine__kind": args.engine, "rounds": args.rounds, "seed": args.seed}
-    if args.problems:
-        from data.problems_io import read_problems
-
-        read_problems(Path(args.problems))  # a wrong file is said before anything is written
-        changes |= {"problems__files": [str(Path(args.problems).resolve())], "problems__world": ""}
+    if args.problems or args.map:
+        changes |= {"problems__files": problem_tables(args.problems, args.map), "problems__world": ""}
     recipe = load_recipe(args.recipe, args.set, **changes)
     local = Path(recipe.policy.path)
     if (local / "config.json").is_file() and not local.is_absolute():  # so that `synth resume` finds it from any folder
         recipe = load_recipe(args.recipe, args.set, **changes, policy__path=str(local.resolve()))
+    if recipe.problems.files or recipe.evaluate.benchmarks:
+        first_look(recipe, quiet=args.quiet or args.json)  # a wrong file is said before anything is written
     if args.preview is not None or args.dry_run:
         from rich.console import Console
 

@@ -1,8 +1,9 @@
 """audit: candidates and their checks are examined before anything is trained on them.
 
-Rules, in order; a candidate falls at the first it breaks, and the decision row names it: `heldout` (its text is a held-out
-problem's), `duplicate` (its text is known already), `verifier` (the generic audits: its verifier can work with its
-reference and accepts it, and refuses junk and other problems' answers).
+Rules, in order; a candidate falls at the first it breaks, and the decision row names it: `heldout` (it gives a held-out problem
+away, see `filters.decontaminate`; the row names the problem and the shared words), `duplicate` (its text is known already),
+`verifier` (the generic audits: its verifier can work with its reference and accepts it, and refuses junk and other problems'
+answers).
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ import polars as pl
 
 from data.records import Problem
 from filters.audit import audit_problem
-from filters.dedup import normalise_texts
-from pipelines.problems import heldout_problems, problems_by_id
+from filters.decontaminate import Hit
+from filters.dedup import normalise_texts, normalised
+from pipelines.problems import problems_by_id
 from pipelines.run import Run
 from pipelines.stages.base import Summary
 
@@ -31,14 +33,14 @@ def audit_stage(run: Run, round: int) -> Summary:
     ids = candidates["problem_id"].to_list()
     problems = {p.id: p for p in problems_by_id(run, sorted(set(ids)))}
     texts = texts_of(list(problems.values()))
-    heldout = set(texts_of(heldout_problems(run)).values())
-    earlier = run.lake.query("SELECT prompt FROM problems WHERE round < ? AND split = 'train'", (round,))["prompt"].to_list()
-    first = first_of(ids, texts, set(normalise_texts(earlier)))
+    distinct = list(problems.values())
+    hits = dict(zip(problems, run.heldout.hits([p.prompt for p in distinct]), strict=True))
+    first = first_of(ids, texts, known_texts(run, round, texts))
     shards = range(0, len(ids), SHARD)
     for shard, start in enumerate(shards):
         if not run.lake.has_shard(round, "audit", shard):
             chunk = candidates.slice(start, SHARD)
-            judged = list(judge([problems[i] for i in ids], range(start, start + chunk.height), texts, heldout, first))
+            judged = list(judge([problems[i] for i in ids], range(start, start + chunk.height), hits, first))
             decisions = chunk.with_columns(
                 pl.Series("rule", [rule for rule, _ in judged], pl.String),
                 pl.Series("kept", [not why for _, why in judged], pl.Boolean),
@@ -58,6 +60,13 @@ def texts_of(problems: Sequence[Problem]) -> dict[str, str]:
     return dict(zip([p.id for p in problems], normalise_texts([p.prompt for p in problems]), strict=True))
 
 
+def known_texts(run: Run, round: int, texts: Mapping[str, str]) -> set[str]:
+    """Those of `texts` that a training problem of an earlier round has."""
+    earlier = run.lake.query("SELECT prompt FROM problems WHERE round < ? AND split = 'train'", (round,))
+    known = earlier.select(text=normalised(pl.col("prompt"))).filter(pl.col("text").is_in(list(texts.values())))
+    return set(known["text"].to_list())
+
+
 def first_of(ids: Sequence[str], texts: Mapping[str, str], earlier: set[str]) -> set[int]:
     """Positions of candidates whose text nobody had before: neither an earlier round nor an earlier position."""
     seen, first = set(earlier), set()
@@ -68,12 +77,13 @@ def first_of(ids: Sequence[str], texts: Mapping[str, str], earlier: set[str]) ->
     return first
 
 
-def judge(problems: Sequence[Problem], positions: range, texts: Mapping[str, str], heldout: set[str], first: set[int]) -> Iterator[tuple[str, str]]:
-    """(rule, why it is refused or '') for the candidates at `positions`."""
+def judge(problems: Sequence[Problem], positions: range, hits: Mapping[str, Hit | None], first: set[int]) -> Iterator[tuple[str, str]]:
+    """(rule, why it is refused or '') for the candidates at `positions`; `hits` by problem id."""
     for position in positions:
         problem = problems[position]
-        if texts[problem.id] in heldout:
-            yield "heldout", "its text is that of a held-out problem"
+        hit = hits[problem.id]
+        if hit is not None:
+            yield "heldout", hit.reason
         elif position not in first:
             yield "duplicate", "its text is that of an earlier problem"
         else:

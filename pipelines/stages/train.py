@@ -28,6 +28,7 @@ from pipelines.online import StepRollouts, sample_step
 from pipelines.problems import problems_by_id
 from pipelines.run import Run
 from pipelines.stages.base import Summary
+from pipelines.stages.leaks import refuse_leaks
 from pipelines.stages.rows import rollouts_of, sampled_tables
 from pipelines.stages.select import selected_ids
 from pipelines.tables import train_step_row
@@ -105,6 +106,7 @@ class _Sampled:
     steps: list[StepRollouts]
     groups: list[Group]  # edited, with variance
     factors: dict[str, float]
+    refused: list[dict[str, Any]]  # decision rows of groups that give a held-out problem away
     cursor: int
     seconds: float
 
@@ -145,7 +147,7 @@ def _sample(run: Run, round: int, step: int, cursor: int, problems: Sequence[Pro
     part, recipe = run.recipe.train, run.recipe
     start = time.perf_counter()
     rollouts = rollouts_of(run, round, "train")
-    sampled = _Sampled([], [], {}, cursor, 0.0)
+    sampled = _Sampled([], [], {}, [], cursor, 0.0)
     stream = _endless(problems, recipe.seed, round, cursor)
     policy_id = run.policy().id
     keeps_flat = preset_named(part.preset, part.objective).keeps_flat_groups
@@ -173,6 +175,8 @@ def _sample(run: Run, round: int, step: int, cursor: int, problems: Sequence[Pro
         }
         made = sample_step(run.strategies, contexts, main, rollouts.sample)
         groups, factors = apply_edits(made.main, made.edits)
+        groups, refused = refuse_leaks(groups, {p.id for p in problems}, run.heldout, round=round, step=step)
+        sampled.refused.extend(refused)
         sampled.steps.append(made)
         sampled.groups.extend(drop_zero_variance(groups, keeps_flat))
         sampled.factors.update(factors)
@@ -213,6 +217,8 @@ def _tables(run: Run, round: int, step: int, sampled: _Sampled, row: dict[str, A
         for name, rows in sampled_tables(run, round, "train", step, list(made.specs.values()), made.trajectories, made.verdicts).items():
             tables[name] = [*tables.get(name, []), *rows]
     tables["train_steps"] = [row]
+    if sampled.refused:
+        tables["decisions"] = sampled.refused
     relative = str(Path(policy.path).relative_to(run.dir))
     tables["policies"] = [policy_row(PolicyVersion(policy.id, relative, round, step, policy.weights_hash), round, "train")]
     return tables

@@ -238,6 +238,7 @@ def test_the_users_own_problems_go_through_and_say_plainly_when_nothing_is_solve
     )
     assert done.returncode == 0, done.stderr
     assert "0 of 11 problems solved: no gradient; use a stronger policy" in done.stdout
+    assert re.search(r"rows +12 \(12 distinct\)\n.*median 10 .*\n.*answers +number 12\n.*verifier +math: 12 \(the answer is a number\)", done.stdout)
     steps = synth("query", folder, "SELECT count(*) FROM train_steps", "--format", "csv").stdout.split()
     assert steps[-1] == "0"
 

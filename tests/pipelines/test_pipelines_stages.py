@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data.records import Group, Problem, Sampling, Trajectory, Verdict
+from filters.decontaminate import HeldoutIndex, HeldoutSet
 from pipelines.stages.audit import first_of, judge, texts_of
 from pipelines.stages.select import choose_new
 from pipelines.stages.train import _endless, shuffled, why_nothing
@@ -20,20 +21,21 @@ def test_every_planted_duplicate_and_heldout_text_is_refused_and_nothing_else():
     known = [Problem(f"What is {n} times 3?", str(3 * n)) for n in range(7)]
     candidates = [*fresh, *doubled, *leaked, *known]
     texts = texts_of(candidates)
-    heldout = set(texts_of([Problem(p.prompt.upper(), "0") for p in leaked]).values())
+    index = HeldoutIndex([HeldoutSet("heldout", [Problem(p.prompt.upper(), "0") for p in leaked])])
+    hits = dict(zip([p.id for p in candidates], index.hits([p.prompt for p in candidates]), strict=True))
     earlier = set(texts_of(known).values())
     first = first_of([p.id for p in candidates], texts, earlier)
-    rules = [rule for rule, why in judge(candidates, range(len(candidates)), texts, heldout, first) if why]
+    rules = [rule for rule, why in judge(candidates, range(len(candidates)), hits, first) if why]
     assert rules.count("duplicate") == len(doubled) + len(known)
     assert rules.count("heldout") == len(leaked)
     assert rules.count("verifier") == 0
-    kept = [p for p, (_, why) in zip(candidates, judge(candidates, range(len(candidates)), texts, heldout, first), strict=True) if not why]
+    kept = [p for p, (_, why) in zip(candidates, judge(candidates, range(len(candidates)), hits, first), strict=True) if not why]
     assert kept == fresh
 
 
 def test_a_candidate_whose_reference_cannot_be_judged_falls_to_the_verifier_audit():
     bad = Problem("Draw a triangle with the largest area.", "")
-    ((rule, why),) = judge([bad], range(1), texts_of([bad]), set(), {0})
+    ((rule, why),) = judge([bad], range(1), {bad.id: None}, {0})
     assert rule == "verifier"
     assert why
 
