@@ -62,4 +62,4 @@ def verify_all(pairs: Sequence[tuple[Problem, str]]) -> list[Verdict]:
 
 
 def _load_shipped() -> None:
-    from filters.verifiers import math  # noqa: F401 - registers itself
+    from filters.verifiers import code, math  # noqa: F401 - register themselves
