@@ -144,42 +144,57 @@ def _modules_used(tree: ast.AST, bound: set[str]) -> list[ast.stmt]:
     return [ast.Import([ast.alias(name)]) for name in dict.fromkeys(used) if _is_module(name) and name not in bound]
 
 
-def _standard(name: str) -> set[str]:
-    return {name} if hasattr(builtins, name) or _is_module(name) else set()
-
-
 def _is_module(name: str) -> bool:
     return name in sys.stdlib_module_names
 
 
 def _handles_objects(statements: list[ast.stmt], bound: set[str]) -> bool:
-    """The script reaches into values of the program (attributes that no plain value has, the program's names used as anything but functions)."""
-    called: set[int] = set()
+    """The script reaches into values of the program (attributes that no plain value has, the program's names used as anything but functions),
+    or hands it functions."""
     nodes = [n for s in statements for n in ast.walk(s)]
+    called = {id(part) for n in nodes if isinstance(n, ast.Call) for part in (n.func, *_arguments(n))}
+    functions = {n.name for n in nodes if isinstance(n, ast.FunctionDef | ast.ClassDef)} | {n for n in dir(builtins) if n not in bound}
+    from_program = _names_of_program_values(nodes, bound)
     for node in nodes:
-        if isinstance(node, ast.Call):
-            called.update(id(n) for n in (node.func, *node.args, *(k.value for k in node.keywords)))
-    defined = {s.name for s in nodes if isinstance(s, ast.FunctionDef | ast.ClassDef)}
-    for node in nodes:
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not ({node.func.id} & bound or _standard(node.func.id)):
-            given = [*node.args, *(k.value for k in node.keywords)]
-            if any(isinstance(a, ast.Lambda) or (isinstance(a, ast.Name) and (a.id in defined or hasattr(builtins, a.id))) for a in given):
-                return True  # functions cannot travel to the program
-        if isinstance(node, ast.Attribute):
-            on_module = isinstance(node.value, ast.Name) and (_is_module(node.value.id) or node.value.id in bound)
-            if isinstance(node.ctx, ast.Store) or (node.attr not in PLAIN_ATTRIBUTES and not on_module):
+        if isinstance(node, ast.Call) and _names_the_program(node.func, bound):
+            if any(isinstance(a, ast.Lambda) or (isinstance(a, ast.Name) and a.id in functions) for a in _arguments(node)):
                 return True
-        elif isinstance(node, ast.Name) and id(node) not in called and node.id not in bound | _standard(node.id):
+        if isinstance(node, ast.Attribute):
+            own = isinstance(node.value, ast.Name) and (_is_module(node.value.id) or node.value.id in bound - from_program)
+            if not own and (isinstance(node.ctx, ast.Store) or node.attr not in PLAIN_ATTRIBUTES):
+                return True
+        elif id(node) not in called and isinstance(node, ast.Name) and _names_the_program(node, bound):
             return True
     return False
+
+
+def _arguments(call: ast.Call) -> list[ast.expr]:
+    return [*call.args, *(k.value for k in call.keywords)]
+
+
+def _names_the_program(node: ast.AST, bound: set[str]) -> bool:
+    return isinstance(node, ast.Name) and node.id not in bound and not hasattr(builtins, node.id) and not _is_module(node.id)
+
+
+def _names_of_program_values(nodes: list[ast.AST], bound: set[str]) -> set[str]:
+    """Names of the script that hold, or may hold, what a call of the program gave."""
+    found: set[str] = set()
+    for _ in range(3):  # a = f(1); b = a; c = b
+        for node in nodes:
+            if not isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign | ast.For | ast.NamedExpr | ast.comprehension):
+                continue
+            source = node.iter if isinstance(node, ast.For | ast.comprehension) else node.value
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names = [n for n in ast.walk(source) if isinstance(n, ast.Name)] if source is not None else []
+            if any(n.id in found or _names_the_program(n, bound) for n in names):
+                found |= {n.id for t in targets for n in ast.walk(t) if isinstance(n, ast.Name)}
+    return found
 
 
 def _has_effect(statement: ast.stmt, bound: set[str]) -> bool:
     """A bare call of the program: what follows may depend on it, so the script is not taken apart."""
     return (
-        isinstance(statement, ast.Expr)
-        and isinstance(statement.value, ast.Call)
-        and any(isinstance(n, ast.Name) and n.id not in bound and not hasattr(builtins, n.id) and not _is_module(n.id) for n in ast.walk(statement))
+        isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call) and any(_names_the_program(n, bound) for n in ast.walk(statement))
     )
 
 
@@ -267,13 +282,9 @@ def _is_call(node: ast.expr, known: _Script) -> bool:
         root = root.value if isinstance(root, ast.Attribute) else root.func
     if not isinstance(root, ast.Name) or root.id in known.bound or (_is_module(root.id) and root.id != known.entry):
         return False
-    if hasattr(builtins, root.id) and root.id != known.entry and any(_is_free(n, known) for n in ast.walk(node)):
+    if hasattr(builtins, root.id) and root.id != known.entry and any(_names_the_program(n, known.bound) for n in ast.walk(node)):
         return False  # all(f(x) for …) is about the program's values; sum(10, 15) can only mean a `sum` of the program
     return _needs_nothing(node, known)
-
-
-def _is_free(node: ast.AST, known: _Script) -> bool:
-    return isinstance(node, ast.Name) and node.id not in known.bound and not hasattr(builtins, node.id) and not _is_module(node.id)
 
 
 def _needs_nothing(node: ast.expr, known: _Script) -> bool:

@@ -9,6 +9,7 @@ Standard library only; nothing in process imports it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -103,10 +104,8 @@ def main() -> None:
     sys.path.insert(0, plan["code"])
     import kernel
 
-    try:
+    with contextlib.suppress(OSError):  # a container may forbid it; then only the order of sets of objects may vary
         kernel.no_randomisation()
-    except OSError:
-        pass  # a container may forbid it; then only the order of sets of objects may vary
     os.umask(0o022)
     if not plan["namespaces"]:
         os.chdir("/")
