@@ -156,9 +156,8 @@ def _handles_objects(statements: list[ast.stmt], bound: set[str]) -> bool:
     functions = {n.name for n in nodes if isinstance(n, ast.FunctionDef | ast.ClassDef)} | {n for n in dir(builtins) if n not in bound}
     from_program = _names_of_program_values(nodes, bound)
     for node in nodes:
-        if isinstance(node, ast.Call) and _names_the_program(node.func, bound):
-            if any(isinstance(a, ast.Lambda) or (isinstance(a, ast.Name) and a.id in functions) for a in _arguments(node)):
-                return True
+        if isinstance(node, ast.Call) and _names_the_program(node.func, bound) and any(_is_function(a, functions) for a in _arguments(node)):
+            return True
         if isinstance(node, ast.Attribute):
             own = isinstance(node.value, ast.Name) and (_is_module(node.value.id) or node.value.id in bound - from_program)
             if not own and (isinstance(node.ctx, ast.Store) or node.attr not in PLAIN_ATTRIBUTES):
@@ -166,6 +165,10 @@ def _handles_objects(statements: list[ast.stmt], bound: set[str]) -> bool:
         elif id(node) not in called and isinstance(node, ast.Name) and _names_the_program(node, bound):
             return True
     return False
+
+
+def _is_function(node: ast.expr, functions: set[str]) -> bool:
+    return isinstance(node, ast.Lambda) or (isinstance(node, ast.Name) and node.id in functions)
 
 
 def _arguments(call: ast.Call) -> list[ast.expr]:

@@ -175,6 +175,7 @@ def _command(layers: Layers, control: int, index: int) -> list[str]:
     inside = layers.namespaces
     code = "/synth-sandbox" if inside else str(HERE)
     zygote = {
+        "mark": f"synth-sandbox-{os.getpid()}-{index}",  # in its command line and its jobs': `ps` shows whose they are
         "control": control,
         "seccomp": seccomp.job_filter(files=layers.landlock or inside).hex() if layers.seccomp else "",
         "landlock": layers.landlock,
