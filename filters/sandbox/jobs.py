@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 Kind = Literal["calls", "stdin", "judge", "beside"]
 Status = Literal["ended", "timeout", "output", "broken"]
 
-_IMPORTS = re.compile(r"^[ \t]*(?:import|from)[ \t]+([A-Za-z_][\w.]*)", re.M)
+_IMPORTS = re.compile(r"(?:^|;)[ \t]*(?:import[ \t]+([\w., \t]+)|from[ \t]+([\w.]+))", re.M)
 
 
 @dataclass(frozen=True)
@@ -80,4 +80,5 @@ class Runner(Protocol):
 @lru_cache(maxsize=4096)
 def standard_imports(source: str) -> tuple[str, ...]:
     """Modules of the standard library that a program seems to import: read for it before it is locked in, where files may be out of reach."""
-    return tuple(name for name in dict.fromkeys(_IMPORTS.findall(source)) if name.split(".")[0] in sys.stdlib_module_names)
+    found = (part.split(" as ")[0].strip() for names, name in _IMPORTS.findall(source) for part in [*names.split(","), name])
+    return tuple(name for name in dict.fromkeys(found) if name.split(".")[0] in sys.stdlib_module_names)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
+from collections.abc import Callable
 
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x20000, 0x4000000, 0x8000000, 0x10000000, 0x20000000, 0x40000000
 CLONE_NEWCGROUP = 0x2000000
@@ -89,16 +90,18 @@ def drop_capabilities() -> None:
     _checked(_libc.capset(ctypes.c_char_p(header), ctypes.c_char_p(bytes(24))), "capset")
 
 
-def seccomp_program(filters: bytes) -> ctypes.Array[ctypes.c_char]:
-    """A `struct sock_fprog` for `load_seccomp`, made once: the per-job cost is one prctl."""
+def seccomp_loader(filters: bytes) -> Callable[[], None]:
+    """A function that puts the filter in force for good; everything that can be is prepared here, once, not in every job."""
     code = ctypes.create_string_buffer(filters, len(filters))
     program = ctypes.create_string_buffer(struct.pack("HxxxxxxQ", len(filters) // 8, ctypes.addressof(code)))
-    program.code = code  # type: ignore[attr-defined]  # keeps the instructions alive
-    return program
+    arguments = (PR_SET_SECCOMP, ctypes.c_ulong(2), ctypes.cast(program, ctypes.c_void_p), ctypes.c_ulong(0), ctypes.c_ulong(0))
+    call = _libc.prctl
 
+    def load() -> None:
+        if call(*arguments) != 0:
+            raise OSError(ctypes.get_errno(), f"no seccomp filter ({len(code)} bytes)")
 
-def load_seccomp(program: object) -> None:
-    prctl(PR_SET_SECCOMP, 2, ctypes.cast(program, ctypes.c_void_p))  # type: ignore[arg-type]
+    return load
 
 
 def landlock_abi() -> int:

@@ -117,8 +117,10 @@ def _finding(attempt: Attempt, records: tuple[bytes, ...], status: str) -> Findi
 
     if status == "timeout":
         return Finding(attempt, attempt.by_deadline, "stopped at its deadline" if attempt.by_deadline else "no answer")
+    if not records or json.loads(records[0]) != ["loaded"]:
+        return Finding(attempt, False, f"the canary did not come up: {records[0].decode()[:120] if records else 'no word'}")
     if len(records) < 2:
-        return Finding(attempt, not attempt.by_deadline and bool(records), "the process was killed")
+        return Finding(attempt, not attempt.by_deadline, "the process was killed")
     record = json.loads(records[1])
     if record[0] == "x":
         return Finding(attempt, True, f"{record[1]}: {record[2]}"[:90])

@@ -182,6 +182,7 @@ def _command(layers: Layers, control: int, index: int) -> list[str]:
         "readable": [*prefixes, code, "/usr/lib", "/usr/local/lib", "/lib", "/lib64", "/dev/urandom", "/dev/zero"],
         "writable": ["/dev/null", *(["/box"] if inside else [])],
         "box": "/box" if inside else "",
+        "namespaces": inside,
         "drop": layers.drop,
         "first_uid": first_uid() + UIDS * (index % 256),
         "uids": UIDS,

@@ -14,7 +14,6 @@ import os
 import resource
 import select
 import signal
-import socket
 import sys
 import time
 from importlib import import_module
@@ -24,30 +23,23 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import child
 import kernel
 
-PRELOADED = [
-    "bisect",
+# What most programs import. Every page that is here is copied on a fork, so the list is short: the rest is imported by the job that needs it.
+PRELOADED = (
+    "typing",
+    "re",
+    "math",
     "collections",
-    "copy",
-    "datetime",
+    "itertools",
     "functools",
     "heapq",
-    "itertools",
-    "json",
-    "math",
+    "bisect",
+    "string",
+    "copy",
     "operator",
     "random",
-    "re",
-    "string",
-    "typing",
-    "hashlib",
-    "collections.abc",
-    "time",
-    "enum",
-    "dataclasses",
-    "threading",
-    "contextlib",
-    "abc",
-]
+    "datetime",
+    "json",
+)
 NOT_FOR_JOBS = frozenset(
     ["antigravity", "this", "idlelib", "turtle", "turtledemo", "tkinter", "ensurepip", "test", "lib2to3", "webbrowser", "_pyrepl"]
 )
@@ -102,8 +94,8 @@ class Job:
 class Zygote:
     def __init__(self, settings: dict[str, Any]) -> None:
         self.settings = settings
-        self.control = socket.socket(fileno=settings["control"])
-        self.seccomp = kernel.seccomp_program(bytes.fromhex(settings["seccomp"])) if settings["seccomp"] else None
+        self.control: int = settings["control"]
+        self.load_seccomp = kernel.seccomp_loader(bytes.fromhex(settings["seccomp"])) if settings["seccomp"] else None
         self.null = os.open("/dev/null", os.O_RDWR)
         self.jobs = 0
         self.cpu_limit = 1
@@ -112,9 +104,14 @@ class Zygote:
         while (request := self.receive()) is not None:
             header, body = self.judge(request)
             text = json.dumps(header, separators=(",", ":")).encode()
-            self.control.sendall(len(text).to_bytes(4, "big") + text + body)
+            self.send(text, body)
             if header.get("dirty"):
                 return
+
+    def send(self, text: bytes, body: bytes = b"") -> None:
+        data = memoryview(len(text).to_bytes(4, "big") + text + body)
+        while data:
+            data = data[os.write(self.control, data) :]
 
     def receive(self) -> dict[str, Any] | None:
         try:
@@ -126,7 +123,7 @@ class Zygote:
     def exactly(self, count: int) -> bytes:
         parts = bytearray()
         while len(parts) < count:
-            got = self.control.recv(min(count - len(parts), 1 << 20))
+            got = os.read(self.control, min(count - len(parts), 1 << 20))
             if not got:
                 raise EOFError
             parts += got
@@ -183,7 +180,8 @@ class Zygote:
 
     def become_job(self, fds: dict[str, int], request: dict[str, Any]) -> None:
         """In the forked process: only the given pipes stay open, then the program runs."""
-        kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+        if not self.settings["namespaces"]:  # there the zygote's end is everybody's
+            kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
         self.cpu_limit = int(request["total"]) + 2
         os.dup2(standard_input(request["stdin"]) if request["kind"] == "stdin" else self.null, 0)
         os.dup2(fds.pop("stdout", self.null), 1)
@@ -197,8 +195,8 @@ class Zygote:
             if name not in sys.modules and name.split(".")[0] not in NOT_FOR_JOBS:
                 with contextlib.suppress(Exception):
                     import_module(name)
-        random = sys.modules["random"]
-        random.seed(request["seed"])
+        if request["seed"]:
+            sys.modules["random"].seed(request["seed"])
         sys.setrecursionlimit(1000 + child.FRAMES)
         emit = child.emitter(moved["records"])
         runs = {"calls": child.run_calls, "stdin": child.run_stdin, "beside": child.run_beside}
@@ -210,7 +208,10 @@ class Zygote:
             runs[request["kind"]](request, emit, self.lock)
 
     def lock(self) -> None:
-        """The last trusted act of a job: limits, an own uid, no capability, the seccomp filter. Raises where one cannot be had."""
+        """The last trusted act of a job: limits, an own uid (which also ends its being dumpable), no capability, the seccomp filter.
+
+        Raises where one cannot be had.
+        """
         settings = self.settings
         resource.setrlimit(resource.RLIMIT_CPU, (self.cpu_limit, self.cpu_limit + 1))
         if settings["drop"]:
@@ -218,14 +219,14 @@ class Zygote:
             os.setgroups([])
             os.setresgid(uid, uid, uid)
             os.setresuid(uid, uid, uid)
-            kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)  # a change of uid forgets it
+            if not settings["namespaces"]:
+                kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)  # a change of uid forgets it
         elif settings["capable"]:
             kernel.drop_capabilities()
         if settings["threads"]:
             resource.setrlimit(resource.RLIMIT_NPROC, (settings["threads"], settings["threads"]))
-        kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
-        if self.seccomp is not None:
-            kernel.load_seccomp(self.seccomp)
+        if self.load_seccomp is not None:
+            self.load_seccomp()
 
     def watch(self, job: Job) -> dict[str, Any]:
         """Until the job has emitted everything, ended, or passed a limit; then nothing of it is left."""
@@ -249,7 +250,7 @@ class Zygote:
                     break
                 check = min(now + max(0.005, limit - (spent - used)), mark + WALL * limit + GRACE)
             for fd, event in poll.poll(max(0.0, check - now) * 1000 + 1):
-                if fd == self.control.fileno():
+                if fd == self.control:
                     job.kill()
                     os._exit(0)
                 if self.read(job, fd, event, poll) and len(job.records) < job.expected:
@@ -321,16 +322,25 @@ def clean(box: str) -> bool:
 def identity() -> dict[str, Any]:
     """What only the zygote can see of its namespaces (a job has no /proc and no socket): the canary reads it."""
     try:
-        interfaces = [name for _, name in socket.if_nameindex()]
+        interfaces = [name for _, name in import_module("_socket").if_nameindex()]
     except OSError:
         interfaces = []
     return {"pid": os.getpid(), "uid": os.getuid(), "box": os.getcwd(), "interfaces": interfaces}
 
 
+def preload() -> None:
+    """Import for all jobs, without the hooks that some modules run after every fork: a job seeds its own random numbers and has one thread."""
+    register, os.register_at_fork = os.register_at_fork, lambda **hooks: None
+    try:
+        for name in PRELOADED:
+            import_module(name)
+    finally:
+        os.register_at_fork = register
+
+
 def main() -> None:
     settings = json.loads(sys.argv[1])
-    for name in PRELOADED:
-        import_module(name)
+    preload()
     sys.modules["_thread"].stack_size(16 << 20)
     space = settings["address_space"]
     resource.setrlimit(resource.RLIMIT_AS, (space, space))
@@ -344,11 +354,11 @@ def main() -> None:
         kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
         if settings["capable"]:
             kernel.drop_capabilities()
+    sys.modules["random"].seed(0)
     gc.collect()
     gc.freeze()
     zygote = Zygote(settings)
-    hello = json.dumps(identity() | {"landlock": abi}).encode()
-    zygote.control.sendall(len(hello).to_bytes(4, "big") + hello)
+    zygote.send(json.dumps(identity() | {"landlock": abi}).encode())
     zygote.serve()
 
 
