@@ -20,7 +20,6 @@ from typing import Any
 import wire
 
 Emit = Callable[[Any], None]
-FRAMES = 40  # frames of ours below the program's: its own recursion limit stays the usual 1000
 
 
 def emitter(fd: int) -> Emit:

@@ -197,7 +197,7 @@ class Zygote:
                     import_module(name)
         if request["seed"]:
             sys.modules["random"].seed(request["seed"])
-        sys.setrecursionlimit(1000 + child.FRAMES)
+        sys.setrecursionlimit(1000 + depth() + 1)  # the program gets what it has anywhere: 1000 frames of its own
         emit = child.emitter(moved["records"])
         runs = {"calls": child.run_calls, "stdin": child.run_stdin, "beside": child.run_beside}
         if request["kind"] == "serve":
@@ -293,6 +293,14 @@ class Zygote:
         if len(job.stdout) > job.request["output"]:
             job.status = "output"
         return job.reading[fd] == "stdout"
+
+
+def depth() -> int:
+    """Frames of ours, those of the caller included."""
+    frame, count = sys._getframe(1), 0
+    while frame is not None:
+        frame, count = frame.f_back, count + 1  # type: ignore[assignment]
+    return count
 
 
 def standard_input(text: str) -> int:

@@ -92,7 +92,8 @@ def assault(level: str) -> dict[str, object]:
     with levels._bait() as (secret, outside):
         before = listing()
         code = programs(str(secret), str(outside), os.getpid())
-        cases = [(name, program, form) for name, program in code.items() for form in (CALLS, PAIRS, SCRIPT)]
+        cases = [(name, program, form) for name, program in code.items() for form in (CALLS, SCRIPT)]
+        cases += [(name, code[name], PAIRS) for name in VERDICT]
         cases += [(name, program, [{"input": "2\n", "expected": "3\n"}]) for name, program in STDIN.items()]
         planned = []
         for name, program, tests in cases:
