@@ -22,6 +22,7 @@ from filters.sandbox.checks import Check, read_checks
 from filters.sandbox.compare import ATOL, RTOL
 from filters.sandbox.jobs import Job, Limits, Result, Runner
 from filters.sandbox.judging import BESIDE, Cell, Planned, judge, plan
+from filters.sandbox.remote import open_runner
 from filters.verifiers.base import register_verifier
 
 REFERENCE_FACTOR, REFERENCE_FLOOR = 10.0, 2.0
@@ -76,9 +77,11 @@ class CodeVerifier:
     """Judges programs; batches keep every zygote busy. `runner` is where they run: this host's sandbox unless given (see `sandbox.remote`)."""
 
     name = "code"
+    needs_reference = False
+    deadline_s = 300.0  # of a row of `synth verify`: the sandbox keeps shorter ones itself
 
     def __init__(self, runner: Callable[[], Runner] | None = None) -> None:
-        self._open = runner or _local_sandbox
+        self._open = runner or open_runner
         self._cache: OrderedDict[str, Verdict] = OrderedDict()
         self._limits: dict[str, Limits] = {}
         self._lock = threading.Lock()
@@ -238,12 +241,6 @@ class CodeVerifier:
 def _results(runner: Runner, jobs: list[Job]) -> Iterator[Result]:
     stream = getattr(runner, "stream", None)
     return stream(jobs) if stream is not None else iter(runner.run(jobs))
-
-
-def _local_sandbox() -> Runner:
-    from filters.sandbox.levels import open_sandbox
-
-    return open_sandbox()
 
 
 def _counts_all(problem: Problem) -> bool:
