@@ -12,7 +12,7 @@ from filters.sandbox.checks import Check
 from filters.sandbox.jobs import Limits, Runner
 from filters.sandbox.judging import Cell, Planned, judge, plan
 
-MAX_RESTARTS = 8  # of one program after crashes and timeouts; what is left then counts as failed like the last
+MAX_RESTARTS, MAX_HANGS = 8, 3  # of one program, after crashes and after timeouts; what is left then counts as failed like the last
 SHARD = 256  # programs whose jobs are given to the sandbox together
 CACHED = 20_000  # rows kept in memory
 
@@ -64,7 +64,7 @@ def _run_shard(runner: Runner, programs: Sequence[str], checks: Sequence[Check],
             reached = len(result.records)  # the first record says that the program was loaded
             job, indices = item
             stopped = job.kind == "calls" and 1 <= reached < len(indices) and result.status != "broken" and _loaded(result.records)
-            if stopped and restart < MAX_RESTARTS:
+            if stopped and restart < (MAX_HANGS if result.status == "timeout" else MAX_RESTARTS):
                 cells[program].update(zip(indices[:reached], found[:reached]))
                 again.append((program, (replace(job, calls=job.calls[reached:]), indices[reached:])))
             else:

@@ -146,7 +146,7 @@ class CodeVerifier:
         return [verdicts[i] for i in range(len(pairs))]
 
     def _run(self, runner: Runner, wanted: list[list[Planned]], cases: list[_Case]) -> None:
-        """Run these jobs of each case. A job that missed a deadline without using its CPU time, or one set by a reference, is run once more with
+        """Run these jobs of each case. A job that missed a deadline with half its CPU time unused, or one set by a reference, is run once more with
         twice the time: a verdict must not hang on how busy the host was."""
         for again in (False, True):
             flat = [(case, item) for case, items in zip(cases, wanted) for item in items]
@@ -154,7 +154,7 @@ class CodeVerifier:
             for (case, item), result in zip(flat, _results(runner, [item[0] for _, item in flat])):
                 case.cpu += result.cpu
                 case.cells.update(zip(item[1], judge(case.checks, item, result)))
-                near = result.cpu < case.limits.test or case.limits.test < Limits().test
+                near = result.cpu < case.limits.test / 2 or case.limits.test < Limits().test
                 if result.status == "timeout" and near and not again:
                     limits = replace(item[0].limits, test=2 * item[0].limits.test, total=2 * item[0].limits.total)
                     late.setdefault(id(case), []).append((replace(item[0], limits=limits), item[1]))
