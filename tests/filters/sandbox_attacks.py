@@ -86,7 +86,7 @@ def assault(level: str) -> dict[str, object]:
     from filters.sandbox.pool import Sandbox
 
     os.environ["SYNTH_CANARY"] = "a secret of the environment"
-    limits = Limits(test=0.15, total=0.6, output=1 << 20)
+    limits = Limits(test=0.08, total=0.4, output=1 << 20)
     surveyed = levels.best(level)
     began, passed, escaped, unfinished, judged = time.monotonic(), [], [], [], 0
     with levels._bait() as (secret, outside):
@@ -105,7 +105,7 @@ def assault(level: str) -> dict[str, object]:
             for (name, checks, item), result in zip(planned, sandbox.stream([item[0] for _, _, item in planned])):
                 cells = judge(checks, item, result)
                 outcomes.setdefault(f"{name} ({item[0].kind})", []).extend(c.outcome for c in cells)
-            looks = [Job("calls", code[name], calls=("ESCAPED",), limits=limits) for name in ESCAPE]
+            looks = [Job("calls", code[name], calls=("ESCAPED",), limits=Limits(0.3, 0.6, 1 << 20)) for name in ESCAPE]
             for name, result in zip(ESCAPE, sandbox.run(looks)):
                 if len(result.records) == 2 and json.loads(result.records[1])[0] == "v":
                     found = wire.decode(json.loads(result.records[1])[1])
