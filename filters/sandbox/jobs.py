@@ -16,7 +16,7 @@ _IMPORTS = re.compile(r"(?:^|;)[ \t]*(?:import[ \t]+([\w., \t]+)|from[ \t]+([\w.
 
 @dataclass(frozen=True)
 class Limits:
-    """Of one job. `test` and `total` are CPU seconds (the clock may show three times that before a sleeper is stopped)."""
+    """Of one job. `test` and `total` are CPU seconds (a job that sleeps is stopped on the clock, see `deadline`)."""
 
     test: float = 10.0  # for loading the program, and for each test
     total: float = 60.0

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 
 from data.errors import SynthError
+from filters.sandbox.deadline import longest
 from filters.sandbox.jobs import Job, Result
 from filters.sandbox.supervisor import Layers, Zygote, ZygoteLost
 
@@ -146,7 +147,7 @@ class _Run:
                 self.lose(zygote, str(lost))
         for zygote in busy.values():
             if zygote in self.sandbox._zygotes and zygote.waiting:
-                allowed = 3 * zygote.waiting[0][1].limits.total + SLACK
+                allowed = longest(zygote.waiting[0][1].limits.total) + SLACK
                 if time.monotonic() - self.since.get(zygote, time.monotonic()) > allowed:
                     self.lose(zygote, "it did not answer in time")
 

@@ -2,7 +2,7 @@
 
 Speaks length-prefixed JSON with its supervisor over the socket `control`; the answer's header is followed by the raw records.
 Trusted, but it reads bytes that a hostile job wrote, so it looks at nothing but their lengths. It ends when the control socket closes.
-Deadlines count CPU time (a busy host makes no program slow); a job that sleeps is stopped at three times its limit on the wall clock.
+Deadlines count CPU time, see `deadline`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import child
 import kernel
+from deadline import Deadline
 
 # What most programs import. Every page that is here is copied on a fork, so the list is short: the rest is imported by the job that needs it.
 PRELOADED = (
@@ -43,8 +44,6 @@ PRELOADED = (
 NOT_FOR_JOBS = frozenset(
     ["antigravity", "this", "idlelib", "turtle", "turtledemo", "tkinter", "ensurepip", "test", "lib2to3", "webbrowser", "_pyrepl"]
 )
-WALL = 3.0  # a job may take this many times its CPU limit on the clock
-GRACE = 0.5
 
 
 class Job:
@@ -231,37 +230,27 @@ class Zygote:
     def watch(self, job: Job) -> dict[str, Any]:
         """Until the job has emitted everything, ended, or passed a limit; then nothing of it is left."""
         request = job.request
-        limit, total = request["limit"], request["total"]
         poll = select.poll()
         for fd in job.reading:
             os.set_blocking(fd, False)
             poll.register(fd, select.POLLIN)
         poll.register(self.control, select.POLLRDHUP)
-        start = mark = time.monotonic()
-        used = 0.0  # CPU seconds up to the last record
-        check = mark + limit
+        deadline = Deadline(request["limit"], request["total"], time.monotonic())
         while not job.status and any(kind == "records" for kind in job.reading.values()):
             now = time.monotonic()
-            if now >= check:
-                spent = job.cpu()
-                over = spent - used >= limit or now - mark >= WALL * limit + GRACE
-                if over or spent >= total or now - start >= WALL * total + GRACE:
-                    job.status = "timeout"
-                    break
-                check = min(now + max(0.005, limit - (spent - used)), mark + WALL * limit + GRACE)
-            for fd, event in poll.poll(max(0.0, check - now) * 1000 + 1):
+            if now >= deadline.check and deadline.late(now, job.cpu()):
+                job.status = "timeout"
+                break
+            for fd, event in poll.poll(max(0.0, deadline.check - now) * 1000 + 1):
                 if fd == self.control:
                     job.kill()
                     os._exit(0)
                 if self.read(job, fd, event, poll) and len(job.records) < job.expected:
-                    spent = job.cpu()
-                    job.times.append(spent - used)
-                    used, mark = spent, time.monotonic()
-                    check = min(mark + limit, start + WALL * total + GRACE)
+                    job.times.append(deadline.record(time.monotonic(), job.cpu()))
             if len(job.records) >= job.expected:
                 break
         final = job.cpu()
-        job.times.append(max(0.0, final - used))
+        job.times.append(max(0.0, final - deadline.used))
         job.kill()
         killed_by = 0
         for pid in job.pids:
