@@ -94,7 +94,7 @@ def survey(layers: Layers) -> Survey:
         return Survey(layers, "L0", (), f"no sandbox on {platform.system()} {platform.machine()}")
     with _bait() as (secret, outside), Sandbox(layers, workers=1) as sandbox:
         text = attempts_text(str(secret), str(outside), os.getpid())
-        limits = Limits(0.1, 1.0, 1 << 20)
+        limits = Limits(0.2, 2.0, 1 << 20)
         try:
             results = sandbox.run(Job("calls", PROGRAM + text, calls=(a.call,), limits=limits) for a in ATTEMPTS)
             hello = sandbox.zygotes(1)[0].hello
@@ -201,7 +201,7 @@ def open_sandbox(level: str = "", workers: int = 0) -> Sandbox:
             seen = best(level)
             least = level or minimum()
             if LEVELS.index(seen.level) < LEVELS.index(least):
-                why = seen.error or next((f"{f.attempt.name} got through" for f in seen.findings if not f.stopped), "")
+                why = seen.error or next((f"{f.attempt.name}: {f.met}" for f in seen.findings if not f.stopped), "")
                 gives = f"this host's sandbox gives {seen.level}, below the minimum {least}"
                 raise SynthError(f"programs are not run: {gives} ({why}); `synth doctor` explains")
             _opened[key] = Sandbox(replace(seen.layers), level or seen.level, workers)

@@ -89,9 +89,14 @@ class CodeVerifier:
     def check_problem(self, problem: Problem) -> str:
         try:
             groups = self._groups(problem)
+            self._limits_of(problem)
         except UserError as error:
             return str(error)
         return "" if any(groups) else "a program needs at least one test"
+
+    def oracle(self, problem: Problem) -> str | None:
+        """A response that must pass: the reference, where it is a program."""
+        return problem.reference if _is_program(problem) else None
 
     def verify(self, problem: Problem, response: str) -> Verdict:
         return self.verify_batch([(problem, response)])[0]

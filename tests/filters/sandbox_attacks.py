@@ -120,7 +120,7 @@ def assault(level: str) -> dict[str, object]:
         survivors = marked(marks)
         left = [str(p) for p in outside.iterdir()]
         after = listing()
-    new = {k: sorted(n for n in set(after[k]) - set(before[k]) if "attack" in n or "canary" in n) for k in after}
+    new = {k: sorted(n for n in set(after[k]) - set(before[k]) if "attack" in n) for k in after}
     own = os.listdir("/proc/self/fd")
     sockets = [os.readlink(f"/proc/self/fd/{fd}") for fd in own if os.path.islink(f"/proc/self/fd/{fd}")]
     return {

@@ -111,6 +111,7 @@ def test_bad_problems_are_unknown_and_say_why() -> None:
         (problem({"script": "assert ("}), "not Python"),
         (Problem("p", "", "code", {"tests": "x"}), "must be a list"),
         (problem(CALL, rtol="x"), "tolerances"),
+        (problem(CALL, time_limit="long"), "CPU seconds"),
     ):
         assert said in get_verifier("code").check_problem(bad)
         assert get_verifier("code").verify(bad, RIGHT).outcome == "unknown"
