@@ -1,4 +1,4 @@
-"""What works on this host, one line each: Python, engines, GPU, shipped policies, lake, orchestrator."""
+"""What works on this host: Python, engines, GPU, shipped policies, lake, sandbox (attempt by attempt), orchestrator."""
 
 from __future__ import annotations
 
@@ -117,6 +117,13 @@ def _prefect() -> Found:
         return None, "not installed"
 
 
+def _sandbox() -> Found:
+    from filters.sandbox.explain import report
+
+    good, lines = report()
+    return good, "\n".join(lines)
+
+
 CHECKS: dict[str, Callable[[], Found]] = {
     "python": _python,
     "torch": _torch,
@@ -124,5 +131,6 @@ CHECKS: dict[str, Callable[[], Found]] = {
     "engine vllm": _vllm,
     "policies": _policies,
     "lake": _lake,
+    "sandbox": _sandbox,
     "prefect": _prefect,
 }

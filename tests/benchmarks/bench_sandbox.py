@@ -1,0 +1,219 @@
+"""The sandbox beside a fresh `python -I` per program, on HumanEval's canonical programs and MBPP's references with all their tests.
+
+    python tests/benchmarks/bench_sandbox.py [throughput|matrix|soak] [--data ../shared/data] [--levels L1,L3] [--programs N]
+
+throughput: programs per second at each level and the ratio to fresh processes, interleaved in chunks; CPU seconds of everything involved (this
+process, zygotes, jobs, fresh interpreters), so that a busy machine does not change the figure; the clock's ratio is given too.
+matrix: 16 programs × 16 tests over 100 problems beside the ideal, cells / (single-cell rate × workers).
+soak: 10,000 programs in a row; processes, descriptors and memory before and after. Prints one JSON line per figure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from filters.sandbox import levels
+from filters.sandbox.checks import Check, read_checks
+from filters.sandbox.jobs import Job, Limits
+from filters.sandbox.judging import judge, plan
+from filters.sandbox.matrix import run_matrix
+from filters.sandbox.pool import Sandbox
+
+TICK = os.sysconf("SC_CLK_TCK")
+CHUNKS, HEAVY = 8, 0.05
+
+
+def programs(data: Path) -> dict[str, list[tuple[str, list[Check], str, str]]]:
+    """Per set: (program, checks, setup, the same as one plain script)."""
+
+    def rows(name: str) -> Iterator[dict[str, Any]]:
+        with gzip.open(data / name, "rt", encoding="utf-8") as file:
+            yield from map(json.loads, file)
+
+    sets: dict[str, list[tuple[str, list[Check], str, str]]] = {"HumanEval": [], "MBPP": []}
+    for row in rows("HumanEval.jsonl.gz"):
+        code = row["prompt"] + row["canonical_solution"]
+        script = f"{row['test']}\ncheck({row['entry_point']})"
+        sets["HumanEval"].append((code, _checks([script], row["entry_point"]), "", f"{code}\n{script}"))
+    for row in rows("mbpp.jsonl.gz"):
+        tests = [*row["test_list"], *row["challenge_test_list"]]
+        sets["MBPP"].append((row["code"], _checks(tests), row["test_setup_code"], "\n".join([row["code"], row["test_setup_code"], *tests])))
+    return sets
+
+
+def _checks(scripts: Sequence[str], entry: str = "") -> list[Check]:
+    return [c for group in read_checks([{"script": s} for s in scripts], entry=entry) for c in group]
+
+
+def cpu_of_sandbox(sandbox: Sandbox) -> float:
+    """CPU seconds of this process, the zygotes and every job they have reaped."""
+    own = os.times()
+    total = own.user + own.system
+    for zygote in sandbox._zygotes:
+        for pid in _tree(zygote.process.pid):
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            total += sum(map(int, fields[11:15])) / TICK
+    return total
+
+
+def _tree(pid: int) -> list[int]:
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [pid, *(p for child in children for p in _tree(int(child)))]
+
+
+def run_fresh(scripts: Sequence[str], folder: Path) -> tuple[int, float, float]:
+    """(accepted, CPU seconds, seconds) of one interpreter per program."""
+    before, began, accepted = os.times(), time.perf_counter(), 0
+    for script in scripts:
+        path = folder / "program.py"
+        path.write_text(script, encoding="utf-8")
+        done = subprocess.run([sys.executable, "-I", str(path)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=120, check=False)
+        accepted += done.returncode == 0
+    after = os.times()
+    return accepted, sum(after[:4]) - sum(before[:4]), time.perf_counter() - began
+
+
+def run_sandboxed(sandbox: Sandbox, items: Sequence[tuple[str, list[Check], str, str]]) -> tuple[int, float, float]:
+    before, began, accepted = cpu_of_sandbox(sandbox), time.perf_counter(), 0
+    planned = [[(checks, p) for p in plan(code, checks, setup=setup)] for code, checks, setup, _ in items]
+    results = sandbox.stream(item[0] for jobs in planned for _, item in jobs)
+    for jobs in planned:
+        cells = [cell for checks, item in jobs for cell in judge(checks, item, next(results))]
+        accepted += all(c.outcome == "pass" for c in cells)
+    list(results)
+    return accepted, cpu_of_sandbox(sandbox) - before, time.perf_counter() - began
+
+
+def throughput(data: Path, names: Sequence[str], limit: int) -> None:
+    """Programs that compute for more than HEAVY seconds themselves cost every runner the same and are also left out of a second figure."""
+    for title, items in programs(data).items():
+        items = items[: limit or None]
+        sandboxes = {name: Sandbox(levels.best(name).layers, levels.best(name).level, workers=1) for name in names}
+        alone = [max(r.cpu for r in sandboxes[names[-1]].run(job for job, _ in plan(c, k, setup=s))) for c, k, s, _ in items]
+        for sandbox in sandboxes.values():
+            run_sandboxed(sandbox, items[:8])
+        light = [item for item, cpu in zip(items, alone) if cpu <= HEAVY]
+        heavy = [item for item, cpu in zip(items, alone) if cpu > HEAVY]
+        parts = [light[chunk::CHUNKS] for chunk in range(CHUNKS)]
+        totals = {name: [[0.0, 0.0, 0.0], [0.0, 0.0, 0.0]] for name in ("fresh", *names)}
+        with tempfile.TemporaryDirectory() as folder:
+            for kind, part in [*((0, p) for p in parts), (1, heavy)]:
+                measured = {"fresh": run_fresh([i[3] for i in part], Path(folder))}
+                measured |= {name: run_sandboxed(sandbox, part) for name, sandbox in sandboxes.items()}
+                for name, figures in measured.items():
+                    totals[name][kind] = [a + b for a, b in zip(totals[name][kind], figures)]
+        for name, (few, many) in totals.items():
+            every = [a + b for a, b in zip(few, many)]
+            line: dict[str, Any] = {"set": title, "runner": name, "programs": len(items), "accepted": int(every[0])}
+            line |= {
+                "per_cpu_second": round(len(items) / every[1], 1),
+                "light_programs": len(light),
+                "light_per_cpu_second": round(len(light) / few[1], 1),
+            }
+            if name != "fresh":
+                plain = [a + b for a, b in zip(*totals["fresh"])]
+                line |= {
+                    "isolation": sandboxes[name].isolation,
+                    "ratio": round(plain[1] / every[1], 2),
+                    "ratio_light": round(totals["fresh"][0][1] / few[1], 2),
+                }
+                line |= {"ratio_light_clock": round(totals["fresh"][0][2] / few[2], 2)}
+            print(json.dumps(line), flush=True)
+        for sandbox in sandboxes.values():
+            sandbox.close()
+
+
+def matrix(problems: int, size: int) -> None:
+    """Programs that differ, tests that some of them fail: per problem `size` programs × `size` tests."""
+    workers = len(os.sched_getaffinity(0))
+    seen = levels.best()
+    tests = [[c] for c in _checks([f"assert f({k}) == {k * k + 1}" for k in range(size)])]
+    made = [[f"def f(x):\n    return x * x + 1 + (x == {p}) * {q}\n" for p in range(size)] for q in range(problems)]
+    with Sandbox(seen.layers, seen.level, workers=1) as alone:
+        run_matrix(alone, made[0], tests)
+        single = measured(lambda: [run_matrix(alone, [program], tests) for programs in made[:8] for program in programs])
+    rate = 8 * size * size / single
+    with Sandbox(seen.layers, seen.level, workers=workers) as sandbox:
+        run_matrix(sandbox, made[0], tests)
+        taken = measured(lambda: [run_matrix(sandbox, programs, tests) for programs in made])
+    ideal = problems * size * size / (rate * workers)
+    line = {
+        "figure": "matrix",
+        "problems": problems,
+        "cells": problems * size * size,
+        "workers": workers,
+        "cells_per_second": round(problems * size * size / taken),
+    }
+    print(
+        json.dumps(
+            line
+            | {"single_worker_cells_per_second": round(rate), "seconds": round(taken, 2), "ideal": round(ideal, 2), "ratio": round(taken / ideal, 3)}
+        )
+    )
+
+
+def measured(action: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    action()
+    return time.perf_counter() - began
+
+
+def soak(count: int) -> None:
+    seen = levels.best()
+    kinds = (
+        Job("calls", "def f(x):\n    return [x] * 100", calls=("f(1)",) * 3),
+        Job("stdin", "print(sum(map(int, input().split())))", stdin="1 2 3\n"),
+        Job("judge", "def f(x):\n    return x", script="for i in range(3):\n    assert f(i) == i", names=("f",)),
+        Job("calls", "import os\nfor i in range(3): open(f'left{i}', 'w').write('x')\ndef f(x):\n    return x", calls=("f(1)",)),
+        Job("calls", "def f(x):\n    raise ValueError", calls=("f(1)",)),
+        Job("calls", "import os\nos._exit(3)", calls=("f(1)",)),
+        Job("calls", "held = bytearray(50 << 20)\ndef f(x):\n    return len(held)", calls=("f(1)",)),
+    )
+    slow = replace(kinds[0], code="def f(x):\n    while True: pass", limits=Limits(0.02, 0.1))
+    with Sandbox(seen.layers, seen.level, workers=2) as sandbox:
+        sandbox.run([*kinds, slow] * 8)
+        before = state(sandbox)
+        began = time.perf_counter()
+        for _ in sandbox.stream(slow if i % 200 == 199 else kinds[i % len(kinds)] for i in range(count)):
+            pass
+        seconds = time.perf_counter() - began
+        after = state(sandbox)
+    print(json.dumps({"figure": "soak", "programs": count, "level": seen.level, "seconds": round(seconds, 1), "before": before, "after": after}))
+
+
+def state(sandbox: Sandbox) -> dict[str, Any]:
+    pids = [pid for zygote in sandbox._zygotes for pid in _tree(zygote.process.pid)]
+    rss = [int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4 for pid in (os.getpid(), *pids)]
+    fds = [len(os.listdir(f"/proc/{pid}/fd")) for pid in (os.getpid(), *pids)]
+    return {"processes": len(pids), "descriptors": fds, "rss_kib": rss}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="?", default="throughput", choices=("throughput", "matrix", "soak"))
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--levels", default="")
+    parser.add_argument("--programs", type=int, default=0, help="0: all (throughput), 10000 (soak)")
+    parser.add_argument("--problems", type=int, default=100)
+    args = parser.parse_args()
+    if args.what == "throughput":
+        throughput(args.data, [n for n in args.levels.split(",") if n] or ["L1", levels.best().level], args.programs)
+    elif args.what == "matrix":
+        matrix(args.problems, 16)
+    else:
+        soak(args.programs or 10_000)
+
+
+if __name__ == "__main__":
+    main()
