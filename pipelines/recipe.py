@@ -173,6 +173,11 @@ class EvaluatePart(Part):
     problems: Positive = 512
     n: Positive = 4
     shard: Positive = 256
+    chain: Literal["programs", "model", "none"] = "programs"
+    """Who judges the chains behind right answers (CoT-Pass@k): the world's step checker and exact arithmetic, or the policy's own votes."""
+    chain_votes: Positive = 3
+    chain_rule: Literal["any", "all", "majority"] = "majority"
+    """How a model's votes on one chain are counted."""
     benchmarks: dict[str, File] = {}
     """Held-out sets by name. No training problem may equal one of theirs or share a run of 13 words with it: such a seed or candidate
     is refused with a decision row (rule heldout). A list of files is named by the files."""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import polars as pl
 
 from data.keyed import keyed_order
-from data.records import Problem, RolloutSpec, Trajectory, Verdict
+from data.records import Completion, Problem, Request, RolloutSpec, Trajectory, Verdict
+from filters.verifiers.base import Tools
 from filters.votes import answer_key, majority
-from pipelines.evaluate import chain_holds, scores
+from pipelines.chains import ChainJudge
+from pipelines.evaluate import scores
 from pipelines.intervals import paired_difference
 from pipelines.problems import HELDOUT, heldout_sets
 from pipelines.rollout import make_groups
@@ -25,6 +27,8 @@ def evaluate_stage(run: Run, round: int) -> Summary:
     policy = run.policy()
     # Every policy draws with the same random numbers, so that a paired comparison sees less noise.
     rollouts = replace(rollouts_of(run, round, "evaluate"), key=("evaluate",))
+    asked: set[str] = set()  # requests that judges of chains made: they belong to the shard
+    judge = chain_judge(run, policy.id, asked)
     shards = list(plan(run))
     for shard, (benchmark, chunk) in enumerate(shards):
         if not run.lake.has_shard(round, "evaluate", shard):
@@ -34,7 +38,9 @@ def evaluate_stage(run: Run, round: int) -> Summary:
             tables = sampled_tables(run, round, "evaluate", shard, specs, made, verdicts)
             by_rollout = {v.rollout_id: v for v in verdicts}
             where = {"round": round, "stage": "evaluate", "shard": shard, "policy_id": policy.id, "benchmark": benchmark}
-            tables["evals"] = [where | eval_row(run, spec.problem, made[spec.group_id], by_rollout) for spec in specs]
+            tables["evals"] = [where | eval_row(judge, spec.problem, made[spec.group_id], by_rollout) for spec in specs]
+            tables["requests"] += run.ledger.rows(sorted(asked), round=round, stage="evaluate", shard=shard)
+            asked.clear()
             run.lake.commit(round, "evaluate", shard, tables)
         run.emit("progress", round=round, stage="evaluate", done=shard + 1, total=len(shards))
     return summary(run, round, policy.id)
@@ -52,7 +58,23 @@ def plan(run: Run) -> Iterator[tuple[str, Sequence[Problem]]]:
             yield benchmark, chunk
 
 
-def eval_row(run: Run, problem: Problem, rollouts: Sequence[Trajectory], verdicts: dict[str, Verdict]) -> dict[str, Any]:
+def chain_judge(run: Run, policy_id: str, asked: set[str]) -> ChainJudge:
+    """The recipe's judge of chains; the keys of what it asks the policy go into `asked`."""
+
+    def generate(requests: Iterable[Request]) -> Iterator[Completion]:
+        requests = list(requests)
+        listed = [replace(r, model=run.model) for r in requests]
+        asked.update(r.key for r in listed)
+        by_key = {r.key: original for r, original in zip(listed, requests, strict=True)}
+        for completion in run.engine().generate(listed):
+            yield replace(completion, key=by_key[completion.key].key)
+
+    part = run.recipe.evaluate
+    tools = Tools(generate=generate, policy_id=policy_id, dialect=run.recipe.policy.dialect)
+    return ChainJudge(part.chain, run.world, tools, part.chain_votes, part.chain_rule)
+
+
+def eval_row(judge: ChainJudge, problem: Problem, rollouts: Sequence[Trajectory], verdicts: dict[str, Verdict]) -> dict[str, Any]:
     """One problem's counts; `majority` and `chain_passes` are null where nothing can tell them."""
     outcomes = [verdicts[r.id].outcome for r in rollouts]
     passed = [o == "pass" for o in outcomes]
@@ -66,18 +88,8 @@ def eval_row(run: Run, problem: Problem, rollouts: Sequence[Trajectory], verdict
         "passes": sum(passed),
         "unknowns": outcomes.count("unknown"),
         "majority": majority(known, passed) if len(known) == len(keys) else None,
-        "chain_passes": _chain_passes(run, problem, rollouts, passed),
+        "chain_passes": judge.passes(problem, [r.text for r in rollouts], passed),
     }
-
-
-def _chain_passes(run: Run, problem: Problem, rollouts: Sequence[Trajectory], passed: Sequence[bool]) -> int | None:
-    """Answers that are right and rightly reasoned (CoT-Pass), judged by the world's step checker where the problem is the world's."""
-    if run.world is None:
-        return None
-    votes = [run.world.check_chain(problem, r.text) for r in rollouts]
-    if any(vote is None for vote in votes):
-        return None
-    return sum(ok and chain_holds([bool(vote)], "all") for ok, vote in zip(passed, votes, strict=True))
 
 
 def summary(run: Run, round: int, policy_id: str) -> Summary:
