@@ -211,7 +211,7 @@ class Recipe(Part):
     name: str = "arithmetic"
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     rounds: Positive = 3
-    stages: Literal["all", "train"] = "all"
+    only: Literal["", "train"] = ""
     """`train`: GRPO on every problem given, nothing else (what `synth train` runs)."""
     policy: PolicyPart = PolicyPart()
     engine: EnginePart = EnginePart()

@@ -35,20 +35,20 @@ ROUND = (
 )
 
 ALONE = (Stage("select", given_stage, "every problem given is trained on"), TRAIN, EVALUATE)
-"""A round of a recipe with stages = "train"."""
+"""A round of a recipe with only = "train"."""
 
 
 def stages_of(recipe: Recipe, round: int) -> tuple[Stage, ...]:
     """The stages of a round; held-out problems are answered where there are some."""
     if round == 0:
         return FIRST if _evaluates(recipe) else (SEEDS,)
-    if recipe.stages == "all":
+    if not recipe.only:
         return ROUND
     return ALONE if _evaluates(recipe) else ALONE[:-1]
 
 
 def _evaluates(recipe: Recipe) -> bool:
-    return recipe.stages == "all" or recipe.problems.heldout_share > 0
+    return not recipe.only or recipe.problems.heldout_share > 0
 
 
 __all__ = ["EVALUATE", "FIRST", "ROUND", "SEEDS", "Stage", "stages_of"]
