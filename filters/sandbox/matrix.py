@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from filters.sandbox import wire
 from filters.sandbox.checks import Check
 from filters.sandbox.jobs import Limits, Runner
 from filters.sandbox.judging import Cell, Planned, judge, plan
@@ -34,7 +35,7 @@ def stream_matrix(
     Equal programs run once, and so does a program that was asked about before with the same tests (in this process; lost jobs are not kept).
     A program that dies or hangs in one call is started again behind it, so one bad cell does not spoil its row.
     """
-    tests = repr((runner.isolation, groups, setup, entry, limits))
+    tests = repr((runner.isolation, [[_identity(c) for c in group] for group in groups], setup, entry, limits))
     checks = [check for group in groups for check in group]
     for start in range(0, len(programs), SHARD):
         shard = programs[start : start + SHARD]
@@ -48,6 +49,11 @@ def stream_matrix(
         while len(_rows) > CACHED:
             _rows.popitem(last=False)
         yield from (rows[p] for p in shard)
+
+
+def _identity(check: Check) -> tuple[Any, ...]:
+    """What makes a check this one; the expected value as the wire writes it, for `repr` refuses integers of many digits."""
+    return (replace(check, expected=None), wire.dumps(check.expected))
 
 
 def _run_shard(runner: Runner, programs: Sequence[str], checks: Sequence[Check], **context: Any) -> dict[str, dict[int, Cell]]:

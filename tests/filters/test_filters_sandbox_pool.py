@@ -158,6 +158,13 @@ def test_a_matrix_has_a_cell_for_every_pair_also_behind_a_hang(sandbox: Sandbox)
     ]
 
 
+def test_a_matrix_takes_integers_of_any_size(sandbox: Sandbox) -> None:
+    from filters.sandbox.checks import Check
+
+    groups = [[Check("call", "f()", "==", 7**9000)], [Check("call", "f()", "==", 7**9000 + 1)]]
+    assert [c.outcome for c in run_matrix(sandbox, ["def f():\n    return 7 ** 9000"], groups)[0]] == ["pass", "fail"]
+
+
 def test_the_level_is_what_the_canary_failed_to_do() -> None:
     for layers in levels.candidates():
         seen = levels.surveyed(layers)
