@@ -45,7 +45,7 @@ _VALUE = re.compile(
     r"(?P<sign>[-+]?)\s*(?P<digits>\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d*)?|\.\d+)"
     r"(?:\s*(?:\\times|\\cdot|\*|x)\s*10\s*\^\s*(?:\{\s*(?P<braced>[-+]?\d{1,3})\s*\}|\(?(?P<plain>[-+]?\d{1,3})\)?)|[eE](?P<exp>[-+]?\d{1,3}))?(?![\d/])"
 )
-_ASSIGNED = re.compile(r"\A[^=<>]{0,40}?(?:=|\\approx|\\simeq)\s*")
+_ASSIGNED = re.compile(r"\A\s*[A-Za-z\\][A-Za-z0-9_\\{}\s'(),]{0,40}?(?:=|\\approx|\\simeq)\s*")
 _HEDGE = re.compile(r"\A(?:about|approximately|approx\.?|roughly|around|\\approx|\\simeq|\\sim)\s*", re.IGNORECASE)
 _WORDS_OFF = re.compile(r"\\(?:text|mathrm|mbox|operatorname|rm|textrm|mathit|si|unit)\s*\{([^{}]*)\}|\{\\rm\s+([^{}]*)\}")
 _NAMES = {
@@ -83,7 +83,7 @@ def unit_of(text: str) -> Any:
 
 def _unit_text(text: str) -> str:
     for _ in range(3):
-        text = _WORDS_OFF.sub(lambda m: " " + (m[1] or m[2]).replace("~", " ") + " ", text)
+        text = _WORDS_OFF.sub(lambda m: " " + (m[1] if m[1] is not None else m[2]).replace("~", " ") + " ", text)
     text = re.sub(r"\^\s*\{?\s*\\circ\s*\}?\s*(?:\\mathrm)?\{?\s*([CFK])\b\}?", r" deg\1 ", text).replace("degK", "kelvin")
     text = re.sub(r"\^\s*\{?\s*\\circ\s*\}?", " degree ", text).replace("\\degree", " degree ").replace("\\Omega", "ohm").replace("\\omega", "ohm")
     text = re.sub(r"\\mu\s*(?=[A-Za-z])", "µ", text).replace("\\AA", "angstrom").replace("\\%", "%").replace("\\hbar", "hbar")
@@ -205,6 +205,7 @@ def parse_quantity(text: str) -> Quantity | str:
     value = constant(tree)
     if value is None or getattr(value, "imag", 0) != 0:
         return "no quantity"
+    value = getattr(value, "real", value)
     decimals = [n for n in walk(tree) if n.op == "num" and n.args[1] > 0]
     try:
         return Quantity(float(value), min((_figures(_digits(n), False) for n in decimals), default=EXACT), unit, text)

@@ -1,5 +1,7 @@
 """The science verifier: labelled quantities, options, parts, tolerance, and answers that are none."""
 
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,9 @@ import pytest
 from data.records import Problem
 from filters.verifiers.quantities import Quantity, parse_quantity, unit_of
 from filters.verifiers.science import ScienceVerifier, degenerate_answer, judge
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+import math_pairs
 
 PAIRS = [
     (line[0] == "+", *line[2:].split(" ## "))
@@ -83,3 +88,15 @@ def test_problems_that_cannot_be_judged() -> None:
         assert verifier.check_problem(problem)
         assert verifier.verify(problem, "\\boxed{5}").outcome == "unknown"
     assert verifier.check_problem(Problem("q", "5 m", spec={"unit": "m", "rel_tol": 0.01})) == ""
+
+
+def test_hostile_and_fuzzed_answers_are_bounded() -> None:
+    """Letters without end must not make a pattern backtrack; nothing raises."""
+    slow = "The answer is k is an integer\\equiv\\equivwhere\\infty,\\sinz\\equivc wherec6\\int7\\sin"
+    references = ("9.81 m/s^2", "5 cm", "(a) 5 m; (b) 3 s", "12.5 %", "x^2")
+    judge("5 m", "\\boxed{5 m}")  # makes the registry of units
+    answers = [slow, "abc" * 300, "5 " + "k" * 900, *math_pairs.PATHOLOGICAL]
+    for i, text in enumerate([*answers, *(response for _, response in math_pairs.fuzzed(2_000))]):
+        start = time.thread_time()
+        assert judge(references[i % len(references)], text if i % 2 else f"\\boxed{{{text}}}")[0] in ("pass", "fail", "unknown")
+        assert time.thread_time() - start < 2.0, text[:100]
