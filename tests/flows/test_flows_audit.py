@@ -28,14 +28,14 @@ def audit(tmp_path: Path, rows: list[dict], *more: str) -> subprocess.CompletedP
 
 def test_good_rows_pass_and_bad_ones_are_told_by_line(tmp_path):
     bad = [
-        {"prompt": "a long one", "answer": "7" * 300},
+        {"prompt": "which?", "answer": "Z", "verifier": "choice", "spec": {"options": ["red", "blue"]}},
         {"prompt": "with comma", "verifier": "instruction", "spec": {"instructions": [{"id": "punctuation:no_comma"}]}, "oracle": "one, two"},
         {"prompt": "none", "answer": "SELECT x FROM t WHERE 1 = 2", "verifier": "sql", "spec": {"tables": "CREATE TABLE t(x INTEGER)"}},
     ]
     done = audit(tmp_path, ROWS + bad, "--output", str(tmp_path / "records.jsonl"))
     assert done.returncode == 0, done.stderr
     assert "7 of 10 problems passed every audit" in done.stdout
-    assert "line 8 (math): cannot be judged" in done.stdout
+    assert "line 8 (choice): cannot be judged: the reference 'Z' names none of the options" in done.stdout
     assert "line 9 (instruction): the reference itself gets fail" in done.stdout
     assert "returns nothing on every database" in done.stdout
     records = [json.loads(line) for line in (tmp_path / "records.jsonl").read_text().splitlines()]
