@@ -6,6 +6,8 @@ import difflib
 
 from data.errors import UserError
 from data.problems.source import check_exists
+from data.records import Problem
+from filters.verifiers.base import check_spec, get_verifier
 from generators.strategies.registry import make_strategy
 from generators.worlds.registry import get_world
 from pipelines.grpo.config import trainer_settings
@@ -18,6 +20,12 @@ def check_names(recipe: Recipe) -> None:
     """Raises UserError for the first strategy, preset, world, family, level, policy or file that is not there."""
     for name, part in recipe.strategies.items():
         make_strategy(name, part.model_dump())
+    for name, spec in recipe.verifiers.items():
+        wrong = check_spec(name, spec)
+        if not wrong and not hasattr(get_verifier(name), "Spec"):
+            wrong = get_verifier(name).check_problem(Problem("?", "1", name, spec))
+        if wrong:
+            raise UserError(f"verifiers.{name}: {wrong}")
     preset_named(recipe.train.preset, recipe.train.objective)
     trainer_settings(recipe.train.preset, recipe.train.objective, recipe.train.trainer)
     policy_folder(recipe.policy.path)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from data.records import Group, GroupEdit, RolloutSpec, Trajectory, Verdict
+from filters.verifiers.base import NO_TOOLS, Tools
 from generators.strategies.base import Online, StepContext, Strategy
 from pipelines.rollout import distinct, make_groups
 
@@ -49,8 +50,14 @@ class _Player:
             self.edits = list(stop.value or [])
 
 
-def sample_step(strategies: Sequence[Strategy], contexts: Mapping[str, StepContext], main: Sequence[RolloutSpec], sample: Sample) -> StepRollouts:
-    """Run one step's waves. `contexts` by strategy name; the result does not depend on how fast anything answered."""
+def sample_step(
+    strategies: Sequence[Strategy],
+    contexts: Mapping[str, StepContext],
+    main: Sequence[RolloutSpec],
+    sample: Sample,
+    tools: Tools = NO_TOOLS,
+) -> StepRollouts:
+    """Run one step's waves. `contexts` by strategy name; `tools` are for verifiers that ask a model. How fast anything answers changes nothing."""
     step = StepRollouts([], [])
     main = list(distinct(main))
     main_ids = {s.group_id for s in main}
@@ -63,7 +70,7 @@ def sample_step(strategies: Sequence[Strategy], contexts: Mapping[str, StepConte
         wanted = [s for player in players for s in player.waiting or [] if s.group_id not in main_ids]
         wave = list(distinct([*wave, *(s for s in wanted if s.group_id not in step.sampled)]))
         if wave:
-            _make(step, wave, sample)
+            _make(step, wave, sample, tools)
         ready = [p for p in players if p.waiting is not None and all(s.group_id in step.sampled for s in p.waiting)]
         if not wave and not ready:
             # What is left waits for main specs that another strategy's gate keeps from being made: they answer empty.
@@ -105,9 +112,9 @@ def _unmade(spec: RolloutSpec) -> Group:
     return Group(spec.group_id, spec.problem, (), (), np.zeros(0, np.float32), spec.stream, spec.estimator, spec.coef, spec.refs)
 
 
-def _make(step: StepRollouts, wave: list[RolloutSpec], sample: Sample) -> None:
+def _make(step: StepRollouts, wave: list[RolloutSpec], sample: Sample, tools: Tools) -> None:
     rollouts = sample(wave)
-    groups, verdicts = make_groups(wave, rollouts)
+    groups, verdicts = make_groups(wave, rollouts, tools)
     step.verdicts.extend(verdicts)
     step.trajectories.update(rollouts)
     for spec, group in zip(wave, groups, strict=True):

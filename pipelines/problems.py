@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from data.problems.readers import iter_problems
-from data.records import Problem
+from data.records import Problem, with_problem
 from data.tables import problem_from_row
 from filters.decontaminate import HeldoutIndex, HeldoutSet
 from filters.verifier_choice import choose_verifier
@@ -96,7 +96,13 @@ def user_problems(recipe: Recipe) -> Iterator[tuple[str, Problem]]:
         if is_run(part.source.file):
             yield from ((part.path, problem) for problem in problems_of_run(part.source.file))
         else:
-            yield from iter_problems(part.source, choose=choose_verifier)
+            yield from ((where, with_settings(recipe, problem)) for where, problem in iter_problems(part.source, choose=choose_verifier))
+
+
+def with_settings(recipe: Recipe, problem: Problem) -> Problem:
+    """The problem with the recipe's settings of its verifier; its row's own settings win."""
+    settings = recipe.verifiers.get(problem.verifier)
+    return with_problem(problem, spec={**settings, **problem.spec}) if settings else problem
 
 
 def problems_of_run(folder: Path) -> list[Problem]:
@@ -110,7 +116,8 @@ def read_benchmarks(recipe: Recipe) -> dict[str, list[Problem]]:
     """The problems of every declared benchmark, one of each id; they know the sets they belong to (`meta["benchmarks"]`)."""
     found: dict[str, dict[str, Problem]] = {}
     for name, part in sorted(recipe.evaluate.benchmarks.items()):
-        found[name] = {p.id: p for _, p in iter_problems(replace(part.source, usual="test"), split="heldout", choose=choose_verifier)}
+        read = iter_problems(replace(part.source, usual="test"), split="heldout", choose=choose_verifier)
+        found[name] = {p.id: p for p in (with_settings(recipe, p) for _, p in read)}
     names: dict[str, list[str]] = {}
     for name, problems in found.items():
         for problem_id in problems:

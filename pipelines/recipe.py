@@ -220,6 +220,8 @@ class Recipe(Part):
     probe: ProbePart = ProbePart()
     difficulty: DifficultyPart = DifficultyPart()
     strategies: dict[str, StrategyPart] = {}
+    verifiers: dict[str, dict[str, Any]] = {}
+    """Settings by verifier for problems from files whose rows bring none of their own, e.g. {math = {extract = "last_number"}}."""
     select: SelectPart = SelectPart()
     train: TrainPart = TrainPart()
     evaluate: EvaluatePart = EvaluatePart()

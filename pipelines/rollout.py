@@ -14,7 +14,7 @@ import numpy as np
 
 from data.keyed import keyed_seed
 from data.records import Completion, Group, Problem, Request, RolloutSpec, Sampling, Trajectory, Turn, Verdict
-from filters.verifiers.base import verify_all
+from filters.verifiers.base import NO_TOOLS, Tools, verify_all
 from generators.engines.base import Engine
 from generators.environments import Environment, get_environment
 
@@ -154,9 +154,9 @@ class _Draft:
         )
 
 
-def judge(pairs: Sequence[tuple[Problem, Trajectory]]) -> list[Verdict]:
+def judge(pairs: Sequence[tuple[Problem, Trajectory]], tools: Tools = NO_TOOLS) -> list[Verdict]:
     """A verdict per rollout, in order. A rollout that the engine could not make is unknown, never a fail."""
-    judged = iter(verify_all([(p, t.text) for p, t in pairs if t.finish not in ("error", "cancelled")]))
+    judged = iter(verify_all([(p, t.text) for p, t in pairs if t.finish not in ("error", "cancelled")], tools))
     verdicts = []
     for problem, rollout in pairs:
         if rollout.finish in ("error", "cancelled"):
@@ -172,14 +172,16 @@ def _addressed(verdict: Verdict, rollout: Trajectory, problem: Problem) -> Verdi
     return Verdict(v.outcome, v.reward, v.reason, v.verifier, rollout.id, problem.id, v.ms, v.isolation, v.integrity)
 
 
-def make_groups(specs: Iterable[RolloutSpec], rollouts: dict[str, list[Trajectory]]) -> tuple[list[Group], list[Verdict]]:
+def make_groups(
+    specs: Iterable[RolloutSpec], rollouts: dict[str, list[Trajectory]], tools: Tools = NO_TOOLS
+) -> tuple[list[Group], list[Verdict]]:
     """Judged groups in the specs' order, and all verdicts.
 
     Rollouts whose verdict is unknown leave the group (their reward would be a guess) but keep their verdict row.
     """
     specs = list(specs)
     pairs = [(spec.problem, rollout) for spec in specs for rollout in rollouts[spec.group_id]]
-    verdicts = judge(pairs)
+    verdicts = judge(pairs, tools)
     groups, position = [], 0
     for spec in specs:
         made = rollouts[spec.group_id]

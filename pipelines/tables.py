@@ -48,7 +48,7 @@ TRAIN_STEPS = table(
 
 EVALS = table(
     "evals",
-    "One row per evaluated problem and policy; round 0 is the policy before any training.",
+    "One row per round, benchmark and problem; round 0 is the policy before any training.",
     Column("policy_id", "VARCHAR", "Policy evaluated."),
     Column("benchmark", "VARCHAR", "Set of problems evaluated on."),
     Column("problem_id", "VARCHAR", "Problem."),
@@ -59,7 +59,7 @@ EVALS = table(
     Column("unknowns", "INTEGER", "Answers that could not be judged; they count as not passed."),
     Column("majority", "DOUBLE", "Chance in [0, 1] that the most frequent final answer passes; null where the verifier cannot compare answers."),
     Column("chain_passes", "INTEGER", "Answers that passed and whose chain is right, too; null where no chain was judged."),
-    key=("policy_id", "benchmark", "problem_id"),
+    key=("round", "benchmark", "problem_id"),
 )
 
 

@@ -72,7 +72,8 @@ def drive(folder: Path, recipe: Recipe | None, *, prefect: bool, quiet: bool, ev
             closing(console, folder)
     finally:  # of a run that was interrupted or failed, too
         if opened:
-            path = _report(folder)
+            failed = sys.exc_info()[0] is not None  # then the run's own error is the one sentence to read
+            path = _report(folder, warn=not failed)
     if interrupted:
         return 130
     if path is not None and not events:
@@ -87,7 +88,7 @@ def _record(folder: Path) -> None:
         record_command(folder, ["synth", *sys.argv[1:]])
 
 
-def _report(folder: Path) -> Path | None:
+def _report(folder: Path, *, warn: bool) -> Path | None:
     """The run's report, as far as the run came; a report that fails is a warning and nothing more."""
     try:
         from pipelines.report import write_report
@@ -96,5 +97,6 @@ def _report(folder: Path) -> Path | None:
     except KeyboardInterrupt:  # they will not wait for it
         print(f"synth: no report was written; `synth report {folder}` writes it", file=sys.stderr)
     except Exception as error:  # noqa: BLE001 - the run is worth more than its report
-        print(f"synth: the report could not be written ({error}); try again with `synth report {folder}`", file=sys.stderr)
+        if warn:
+            print(f"synth: the report could not be written ({error}); try again with `synth report {folder}`", file=sys.stderr)
     return None

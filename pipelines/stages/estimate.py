@@ -14,6 +14,7 @@ import polars as pl
 from data.records import RolloutSpec
 from filters.adaptive import decide
 from filters.difficulty import PRESETS, Band, estimate, priors_of
+from pipelines.judging import Judge
 from pipelines.problems import problems_by_id
 from pipelines.rollout import make_groups
 from pipelines.run import Run
@@ -81,7 +82,7 @@ def open_problems(rows: pl.DataFrame, asked: int, most: int) -> list[str]:
 
 def _sample_wave(run: Run, round: int, wave: int, ids: Sequence[str], n: int, last: int) -> int:
     """Samples and judges `n` more answers to each problem; returns the wave's last shard."""
-    rollouts = rollouts_of(run, round, "estimate")
+    rollouts, asker = rollouts_of(run, round, "estimate"), Judge(run)
     chunks = shards_of(ids, run.recipe.probe.shard)
     for done, chunk in enumerate(chunks, 1):
         if not run.lake.has_shard(round, "estimate", last + done):
@@ -89,7 +90,9 @@ def _sample_wave(run: Run, round: int, wave: int, ids: Sequence[str], n: int, la
                 RolloutSpec(p, n, run.recipe.sampling.sampling(), stream="probe", key=("adaptive", wave)) for p in problems_by_id(run, list(chunk))
             ]
             made = rollouts.sample(specs)
-            _, verdicts = make_groups(specs, made)
-            run.lake.commit(round, "estimate", last + done, sampled_tables(run, round, "estimate", last + done, specs, made, verdicts))
+            _, verdicts = make_groups(specs, made, asker.tools)
+            tables = sampled_tables(run, round, "estimate", last + done, specs, made, verdicts)
+            tables["requests"] += asker.requests(round, "estimate", last + done)
+            run.lake.commit(round, "estimate", last + done, tables)
         run.emit("progress", round=round, stage="estimate", done=done, total=len(chunks), note=f"{len(ids)} problems need more answers, wave {wave}")
     return last + len(chunks)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import polars as pl
 
 from data.keyed import keyed_order
-from data.records import Completion, Problem, Request, RolloutSpec, Trajectory, Verdict
-from filters.verifiers.base import Tools
+from data.records import Problem, RolloutSpec, Trajectory, Verdict
 from filters.votes import answer_key, majority
 from pipelines.chains import ChainJudge
 from pipelines.evaluate import scores
 from pipelines.intervals import paired_difference
+from pipelines.judging import Judge
 from pipelines.problems import HELDOUT, heldout_sets
 from pipelines.rollout import make_groups
 from pipelines.run import Run
@@ -27,23 +27,31 @@ def evaluate_stage(run: Run, round: int) -> Summary:
     policy = run.policy()
     # Every policy draws with the same random numbers, so that a paired comparison sees less noise.
     rollouts = replace(rollouts_of(run, round, "evaluate"), key=("evaluate",))
-    asked: set[str] = set()  # requests that judges of chains made: they belong to the shard
-    judge = chain_judge(run, policy.id, asked)
+    asker = Judge(run)
+    chains = ChainJudge(part.chain, run.world, asker.tools, part.chain_votes, part.chain_rule)
     shards = list(plan(run))
+    known = evaluated(run, policy.id)
     for shard, (benchmark, chunk) in enumerate(shards):
         if not run.lake.has_shard(round, "evaluate", shard):
-            specs = [RolloutSpec(p, part.n, run.recipe.sampling.sampling(), stream="evaluate") for p in chunk]
-            made = rollouts.sample(specs)
-            _, verdicts = make_groups(specs, made)
-            tables = sampled_tables(run, round, "evaluate", shard, specs, made, verdicts)
-            by_rollout = {v.rollout_id: v for v in verdicts}
             where = {"round": round, "stage": "evaluate", "shard": shard, "policy_id": policy.id, "benchmark": benchmark}
-            tables["evals"] = [where | eval_row(judge, spec.problem, made[spec.group_id], by_rollout) for spec in specs]
-            tables["requests"] += run.ledger.rows(sorted(asked), round=round, stage="evaluate", shard=shard)
-            asked.clear()
+            specs = [RolloutSpec(p, part.n, run.recipe.sampling.sampling(), stream="evaluate") for p in chunk if p.id not in known]
+            made = rollouts.sample(specs)
+            _, verdicts = make_groups(specs, made, asker.tools)
+            by_rollout = {v.rollout_id: v for v in verdicts}
+            known |= {s.problem.id: eval_row(chains, s.problem, made[s.group_id], by_rollout) for s in specs}
+            tables = sampled_tables(run, round, "evaluate", shard, specs, made, verdicts)
+            tables["evals"] = [where | known[p.id] for p in chunk]
+            tables["requests"] += asker.requests(round, "evaluate", shard)
             run.lake.commit(round, "evaluate", shard, tables)
         run.emit("progress", round=round, stage="evaluate", done=shard + 1, total=len(shards))
     return summary(run, round, policy.id)
+
+
+def evaluated(run: Run, policy_id: str) -> dict[str, dict[str, Any]]:
+    """Counts by problem that this very policy has already: of another benchmark, or of a round after which nothing was trained. They stand."""
+    columns = "problem_id, domain, level, n, passes, unknowns, majority, chain_passes"
+    rows = run.lake.query(f"SELECT DISTINCT {columns} FROM evals WHERE policy_id = ?", (policy_id,))
+    return {row["problem_id"]: row for row in rows.iter_rows(named=True)}
 
 
 def plan(run: Run) -> Iterator[tuple[str, Sequence[Problem]]]:
@@ -58,23 +66,7 @@ def plan(run: Run) -> Iterator[tuple[str, Sequence[Problem]]]:
             yield benchmark, chunk
 
 
-def chain_judge(run: Run, policy_id: str, asked: set[str]) -> ChainJudge:
-    """The recipe's judge of chains; the keys of what it asks the policy go into `asked`."""
-
-    def generate(requests: Iterable[Request]) -> Iterator[Completion]:
-        requests = list(requests)
-        listed = [replace(r, model=run.model) for r in requests]
-        asked.update(r.key for r in listed)
-        by_key = {r.key: original for r, original in zip(listed, requests, strict=True)}
-        for completion in run.engine().generate(listed):
-            yield replace(completion, key=by_key[completion.key].key)
-
-    part = run.recipe.evaluate
-    tools = Tools(generate=generate, policy_id=policy_id, dialect=run.recipe.policy.dialect)
-    return ChainJudge(part.chain, run.world, tools, part.chain_votes, part.chain_rule)
-
-
-def eval_row(judge: ChainJudge, problem: Problem, rollouts: Sequence[Trajectory], verdicts: dict[str, Verdict]) -> dict[str, Any]:
+def eval_row(chains: ChainJudge, problem: Problem, rollouts: Sequence[Trajectory], verdicts: dict[str, Verdict]) -> dict[str, Any]:
     """One problem's counts; `majority` and `chain_passes` are null where nothing can tell them."""
     outcomes = [verdicts[r.id].outcome for r in rollouts]
     passed = [o == "pass" for o in outcomes]
@@ -88,7 +80,7 @@ def eval_row(judge: ChainJudge, problem: Problem, rollouts: Sequence[Trajectory]
         "passes": sum(passed),
         "unknowns": outcomes.count("unknown"),
         "majority": majority(known, passed) if len(known) == len(keys) else None,
-        "chain_passes": judge.passes(problem, [r.text for r in rollouts], passed),
+        "chain_passes": chains.passes(problem, [r.text for r in rollouts], passed),
     }
 
 

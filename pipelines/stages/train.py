@@ -24,6 +24,7 @@ from pipelines.grpo.callbacks import TensorBoard
 from pipelines.grpo.presets import preset_named
 from pipelines.grpo.recompose import apply_edits, drop_zero_variance
 from pipelines.grpo.trainer import GRPOConfig, GRPOTrainer
+from pipelines.judging import Judge
 from pipelines.online import StepRollouts, sample_step
 from pipelines.problems import problems_by_id
 from pipelines.run import Run
@@ -106,6 +107,7 @@ class _Sampled:
     steps: list[StepRollouts]
     groups: list[Group]  # edited, with variance
     factors: dict[str, float]
+    judged: list[dict[str, Any]]  # rows of `requests` that verifiers made
     refused: list[dict[str, Any]]  # decision rows of groups that give a held-out problem away
     cursor: int
     seconds: float
@@ -146,8 +148,8 @@ def _sample(run: Run, round: int, step: int, cursor: int, problems: Sequence[Pro
     """Dynamic sampling (DAPO): draw prompts until enough groups have variance, or the batches are used up."""
     part, recipe = run.recipe.train, run.recipe
     start = time.perf_counter()
-    rollouts = rollouts_of(run, round, "train")
-    sampled = _Sampled([], [], {}, [], cursor, 0.0)
+    rollouts, asker = rollouts_of(run, round, "train"), Judge(run)
+    sampled = _Sampled([], [], {}, [], [], cursor, 0.0)
     stream = _endless(problems, recipe.seed, round, cursor)
     policy_id = run.policy().id
     keeps_flat = preset_named(part.preset, part.objective).keeps_flat_groups
@@ -173,13 +175,14 @@ def _sample(run: Run, round: int, step: int, cursor: int, problems: Sequence[Pro
             )
             for s in run.strategies
         }
-        made = sample_step(run.strategies, contexts, main, rollouts.sample)
+        made = sample_step(run.strategies, contexts, main, rollouts.sample, asker.tools)
         groups, factors = apply_edits(made.main, made.edits)
         groups, refused = refuse_leaks(groups, {p.id for p in problems}, run.heldout, round=round, step=step)
         sampled.refused.extend(refused)
         sampled.steps.append(made)
         sampled.groups.extend(drop_zero_variance(groups, keeps_flat))
         sampled.factors.update(factors)
+    sampled.judged = asker.requests(round, "train", step)
     sampled.seconds = time.perf_counter() - start
     return sampled
 
@@ -216,6 +219,7 @@ def _tables(run: Run, round: int, step: int, sampled: _Sampled, row: dict[str, A
     for made in sampled.steps:
         for name, rows in sampled_tables(run, round, "train", step, list(made.specs.values()), made.trajectories, made.verdicts).items():
             tables[name] = [*tables.get(name, []), *rows]
+    tables["requests"] = [*tables.get("requests", []), *sampled.judged]
     tables["train_steps"] = [row]
     if sampled.refused:
         tables["decisions"] = sampled.refused

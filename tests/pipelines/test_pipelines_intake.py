@@ -17,6 +17,7 @@ from pipelines.recipe_file import read_recipe_file, write_recipe_file
 from pipelines.run import Run
 from pipelines.stages import seeds
 from pipelines.stages.audit import audit_stage
+from pipelines.stages.evaluate import evaluate_stage
 from pipelines.stages.leaks import refuse_leaks
 from pipelines.stages.seeds import seeds_stage
 
@@ -226,3 +227,16 @@ def test_wrong_benchmarks_are_one_sentence(tmp_path):
     for value, said in ((twice, "two benchmarks of one name"), (reserved, "cannot be named 'heldout'"), ("3", "dictionary")):
         with pytest.raises(UserError, match=said):
             load_recipe("arithmetic", [f"evaluate.benchmarks={value}"])
+
+
+def test_a_problem_of_two_sets_is_answered_once_and_so_is_a_policy_that_did_not_change(run):
+    seeds_stage(run, 0)
+    evaluate_stage(run, 0)
+    sampled = run.lake.query("SELECT count(*) FROM rollouts").item()
+    again = evaluate_stage(run, 1)
+    assert again["gain"] == 0.0
+    assert run.lake.query("SELECT count(*) FROM rollouts").item() == sampled == (6 + 6 + 1) * run.recipe.evaluate.n
+    rows = run.lake.query("SELECT round, benchmark, n, passes FROM evals WHERE problem_id = ? ORDER BY ALL", (id_of(BENCH[5]),))
+    assert rows.select("round", "benchmark").rows() == [(0, "bench"), (0, "other"), (1, "bench"), (1, "other")]
+    assert rows.select("n", "passes").n_unique() == 1
+    assert run.lake.duplicate_keys() == {}
