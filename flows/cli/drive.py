@@ -88,7 +88,7 @@ def _record(folder: Path) -> None:
         record_command(folder, ["synth", *sys.argv[1:]])
 
 
-def _report(folder: Path, *, warn: bool) -> Path | None:
+def _report(folder: Path, *, warn: bool = True) -> Path | None:
     """The run's report, as far as the run came; a report that fails is a warning and nothing more."""
     try:
         from pipelines.report import write_report

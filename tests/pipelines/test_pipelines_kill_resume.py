@@ -115,6 +115,7 @@ def test_resuming_a_finished_run_does_nothing(whole):
     assert repeated(whole[0]) == 0
 
 
+@pytest.mark.slow
 def test_readers_see_whole_shards_and_hold_nobody_up(whole, tmp_path):
     """A notebook with an open read transaction and a second process that keeps asking, for the whole of a run."""
     folder = tmp_path / "run"
