@@ -1,6 +1,6 @@
 """A run small enough for tests, in a process of its own that can be killed at a chosen moment.
 
-    python tests/small_run.py FOLDER [POINT COUNT]
+    python -m tests.small_run FOLDER [POINT COUNT]
 
 begins (or goes on with) the run in FOLDER and kills itself with SIGKILL the COUNT-th time it comes to POINT, one of
 before_commit, after_commit, before_record, after_record, after_checkpoint, before_stage_line, before_merge.

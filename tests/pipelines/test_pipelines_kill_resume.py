@@ -14,11 +14,12 @@ from data.ledger import Ledger
 from pipelines.recipe import load_recipe
 from pipelines.run import Run, read_lake
 
-SMALL_RUN = Path(__file__).parents[1] / "small_run.py"
+ROOT = Path(__file__).parents[2]
 
 
 def start(folder: Path, *fault: object) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, str(SMALL_RUN), str(folder), *map(str, fault)], stderr=subprocess.PIPE)
+    """A process of its own on this checkout's code, whatever is installed."""
+    return subprocess.Popen([sys.executable, "-m", "tests.small_run", str(folder), *map(str, fault)], cwd=ROOT, stderr=subprocess.PIPE)
 
 
 def finish(folder: Path) -> None:
