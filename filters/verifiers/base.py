@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -20,7 +21,7 @@ from importlib.util import find_spec
 from typing import Any, Literal, Protocol
 
 from data.errors import UserError
-from data.records import Embed, Generate, Problem, Verdict
+from data.records import Embed, Generate, Outcome, Problem, Verdict
 from data.text import storable
 
 SHIPPED: dict[str, str] = {
@@ -53,6 +54,29 @@ class Verifier(Protocol):
     def check_problem(self, problem: Problem) -> str:
         """'' where this problem can be judged, else why not (an unparseable reference, a missing setting)."""
         ...
+
+
+class PlainVerifier:
+    """What verifiers without typed settings share: `decide` says outcome and reason, a pass is worth 1 and everything else 0.
+
+    A problem that cannot be judged is unknown, with the reason of `check_problem`.
+    """
+
+    name = ""
+
+    def decide(self, problem: Problem, response: str) -> tuple[Outcome, str]:
+        raise NotImplementedError
+
+    def check_problem(self, problem: Problem) -> str:
+        raise NotImplementedError
+
+    def verify(self, problem: Problem, response: str) -> Verdict:
+        start = time.perf_counter()
+        why = self.check_problem(problem)
+        outcome: Outcome
+        outcome, reason = ("unknown", why) if why else self.decide(problem, response)
+        ms = (time.perf_counter() - start) * 1e3
+        return Verdict(outcome, 1.0 if outcome == "pass" else 0.0, reason, self.name, problem_id=problem.id, ms=ms)
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,13 @@ Settings of a problem (`spec`): {"extract": "strict" | "last_number"}, see `filt
 from __future__ import annotations
 
 import re
-import time
 import unicodedata
 from functools import lru_cache
 
-from data.records import Outcome, Problem, Verdict
+from data.records import Outcome, Problem
 from data.text import storable
 from filters.verifiers import choices, prose, wording
-from filters.verifiers.base import register_verifier
+from filters.verifiers.base import PlainVerifier, register_verifier
 from filters.verifiers.equivalence import compare
 from filters.verifiers.expressions import Node, has_sign, is_expression
 from filters.verifiers.extraction import POLICIES, find_answer
@@ -312,25 +311,18 @@ def _bare(text: str) -> str:
     return re.sub(r"[\s${}]|\\(?:left|right|[,;!: ()\[\]])", "", text.replace("\\dfrac", "\\frac"))
 
 
-class MathVerifier:
+class MathVerifier(PlainVerifier):
     """Final answers against a reference, by exact value."""
 
     name = "math"
 
-    def verify(self, problem: Problem, response: str) -> Verdict:
-        start = time.perf_counter()
-        outcome: Outcome
-        unjudgeable = self.check_problem(problem)
-        if unjudgeable:
-            outcome, reason = "unknown", unjudgeable
-        else:
-            outcome, reason = judge(problem.reference, response, str(problem.spec.get("extract", "strict")))
-            if outcome != "pass" and problem.prompt:
-                outcome, reason = _by_options(problem, response) or (outcome, reason)
-            if outcome == "pass" and reason == _EQUAL_TREES and _repeats(problem, response):
-                outcome, reason = "unknown", "an expression of the problem itself, not worked out"
-        ms = (time.perf_counter() - start) * 1e3
-        return Verdict(outcome, 1.0 if outcome == "pass" else 0.0, reason, self.name, problem_id=problem.id, ms=ms)
+    def decide(self, problem: Problem, response: str) -> tuple[Outcome, str]:
+        outcome, reason = judge(problem.reference, response, str(problem.spec.get("extract", "strict")))
+        if outcome != "pass" and problem.prompt:
+            outcome, reason = _by_options(problem, response) or (outcome, reason)
+        if outcome == "pass" and reason == _EQUAL_TREES and _repeats(problem, response):
+            outcome, reason = "unknown", "an expression of the problem itself, not worked out"
+        return outcome, reason
 
     def check_problem(self, problem: Problem) -> str:
         if not problem.reference.strip():

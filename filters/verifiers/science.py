@@ -11,14 +11,13 @@ reference has none, "options": {"A": text, …}}.
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Mapping
 from typing import Any
 
-from data.records import Outcome, Problem, Verdict
+from data.records import Outcome, Problem
 from data.text import storable
 from filters.verifiers import choices
-from filters.verifiers.base import register_verifier
+from filters.verifiers.base import PlainVerifier, register_verifier
 from filters.verifiers.extraction import POLICIES, find_answer
 from filters.verifiers.math import compare_answers
 from filters.verifiers.notation import MAX_ANSWER
@@ -186,18 +185,13 @@ def judge(reference: str, response: str, spec: Mapping[str, Any] | None = None) 
     return verdict
 
 
-class ScienceVerifier:
+class ScienceVerifier(PlainVerifier):
     """Answers of physics, chemistry and engineering problems."""
 
     name = "science"
 
-    def verify(self, problem: Problem, response: str) -> Verdict:
-        start = time.perf_counter()
-        outcome: Outcome
-        unjudgeable = self.check_problem(problem)
-        outcome, reason = ("unknown", unjudgeable) if unjudgeable else judge(problem.reference, response, problem.spec)
-        ms = (time.perf_counter() - start) * 1e3
-        return Verdict(outcome, 1.0 if outcome == "pass" else 0.0, reason, self.name, problem_id=problem.id, ms=ms)
+    def decide(self, problem: Problem, response: str) -> tuple[Outcome, str]:
+        return judge(problem.reference, response, problem.spec)
 
     def check_problem(self, problem: Problem) -> str:
         if not problem.reference.strip():

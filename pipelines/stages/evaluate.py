@@ -10,7 +10,7 @@ import polars as pl
 
 from data.keyed import keyed_order
 from data.records import Problem, RolloutSpec, Trajectory, Verdict
-from filters.votes import answer_key, majority
+from filters.self_consistency import answer_key, majority_passes
 from pipelines.chains import ChainJudge
 from pipelines.evaluate import scores
 from pipelines.intervals import paired_difference
@@ -79,7 +79,7 @@ def eval_row(chains: ChainJudge, problem: Problem, rollouts: Sequence[Trajectory
         "n": len(outcomes),
         "passes": sum(passed),
         "unknowns": outcomes.count("unknown"),
-        "majority": majority(known, passed) if len(known) == len(keys) else None,
+        "majority": majority_passes(known, passed) if len(known) == len(keys) else None,
         "chain_passes": chains.passes(problem, [r.text for r in rollouts], passed),
     }
 

@@ -19,7 +19,7 @@ def answer_key(problem: Problem, response: str) -> str | None:
     return None if key is None else str(key(problem, response))
 
 
-def majority(keys: Sequence[str], passed: Sequence[bool]) -> float:
+def majority_passes(keys: Sequence[str], passed: Sequence[bool]) -> float:
     """Chance in [0, 1] that the most frequent answer passes, ties broken at random; responses without an answer do not vote.
 
     keys: one per response, "" = no answer; passed: the verdict of each. Responses with one key may have different verdicts (an

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data.records import Problem
-from filters.votes import answer_key, majority
+from filters.self_consistency import answer_key, majority_passes
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ from filters.votes import answer_key, majority
     ],
 )
 def test_majority_by_hand(keys, passed, value):
-    assert majority(keys, passed) == value
+    assert majority_passes(keys, passed) == value
 
 
 @given(st.lists(st.sampled_from(["a", "b", "c", ""]), max_size=12), st.randoms())
@@ -27,7 +27,7 @@ def test_the_order_of_answers_does_not_matter(keys, random):
     passed = [k == "a" for k in keys]
     pairs = list(zip(keys, passed, strict=True))
     random.shuffle(pairs)
-    assert majority(keys, passed) == majority([k for k, _ in pairs], [p for _, p in pairs])
+    assert majority_passes(keys, passed) == majority_passes([k for k, _ in pairs], [p for _, p in pairs])
 
 
 def test_equal_answers_have_one_key_however_they_are_written():
@@ -40,4 +40,4 @@ def test_equal_answers_have_one_key_however_they_are_written():
 
 def test_one_verdict_per_answer():
     with pytest.raises(ValueError, match="one verdict per answer"):
-        majority(["1"], [])
+        majority_passes(["1"], [])
