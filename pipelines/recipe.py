@@ -22,14 +22,11 @@ from data.problems.mapping import check_map
 from data.problems.source import HUB, Source, absolute, parse_source
 from data.records import Sampling
 from filters.difficulty import PRESETS
+from pipelines.engine_part import EnginePart
+from pipelines.part import Part, Positive
 
 SHIPPED = Path(__file__).parent / "recipes"
-Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
-
-
-class Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class PolicyPart(Part):
@@ -37,15 +34,6 @@ class PolicyPart(Part):
     """A shipped policy's name or a local Hugging Face model folder."""
     dialect: Literal["compact", "instruct"] = "compact"
     """How prompts are written: `compact` for the shipped policies, `instruct` for chat models."""
-
-
-class EnginePart(Part):
-    kind: Literal["local"] = "local"
-    """`local` is the embedded engine: any machine, no server."""
-    threads: Annotated[int, Field(ge=0, le=256)] = 1
-    """CPU threads for generation and training; 0 = all cores. Part of the recipe because sums depend on it."""
-    batch_rows: Positive = 512
-    """Rows decoded side by side; part of the recorded shard plan."""
 
 
 class FilePart(Part):
@@ -238,8 +226,9 @@ class Recipe(Part):
 
     @property
     def hash(self) -> str:
-        """Names the lineage. The recipe's name is a label and does not count."""
-        return content_hash({k: v for k, v in self.plain().items() if k != "name"})
+        """Names the lineage. Labels do not count, nor does what answers (`EnginePart.lineage`): a replay of a run is that run."""
+        counted = {k: v for k, v in self.plain().items() if k != "name"}
+        return content_hash(counted | {"engine": self.engine.lineage()})
 
 
 def shipped_recipes() -> list[str]:

@@ -20,12 +20,12 @@ from data.records import PolicyVersion
 from data.render import Renderer
 from filters.decontaminate import HeldoutIndex
 from generators.engines.ledgered import LedgeredEngine
-from generators.engines.registry import open_engine
 from generators.strategies.base import Strategy
 from generators.strategies.registry import make_strategy
 from generators.worlds.base import World
 from generators.worlds.registry import get_world
 from pipelines.check import check_names
+from pipelines.engine import open_run_engine
 from pipelines.policies import policy_folder, weights_fingerprint
 from pipelines.recipe import Recipe, check_recipe, differing_keys
 from pipelines.recipe_file import read_recipe_file, write_recipe_file
@@ -140,10 +140,7 @@ class Run:
     def engine(self) -> LedgeredEngine:
         """The engine behind the ledger, holding the current policy; opened on first use."""
         if self._engine is None:
-            part = self.recipe.engine
-            policy = self.policy()
-            engine = open_engine(part.kind, path=policy.path, policy_id=policy.id, threads=self.threads, batch_rows=part.batch_rows, model=self.model)
-            self._engine = LedgeredEngine(engine, self.ledger)
+            self._engine = LedgeredEngine(open_run_engine(self), self.ledger)
             self._engine.on_progress = lambda done, total, tokens: self.emit("generating", done=done, total=total, tokens=tokens)
         return self._engine
 
