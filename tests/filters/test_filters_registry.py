@@ -21,7 +21,7 @@ class Batching:
     """Counts the batches it is given; breaks, lies or answers as the response says."""
 
     name = "batching"
-    batches: list[int] = []  # noqa: RUF012
+    batches: list[int] = []
 
     def __init__(self, tools: Tools = base.NO_TOOLS) -> None:
         self.tools = tools

@@ -26,7 +26,7 @@ from filters.verifiers.code import CodeVerifier
 class Endpoint(BaseHTTPRequestHandler):
     """POST /run_code, as bytedance.github.io/SandboxFusion describes it; the first `refuse` requests get an error."""
 
-    seen: list[dict[str, Any]] = []  # noqa: RUF012 - the server makes a handler per request
+    seen: list[dict[str, Any]] = []
     refuse = 0
 
     def do_POST(self) -> None:
