@@ -1,4 +1,4 @@
-"""A loopback endpoint with a temper: OpenAI-compatible, cheap in CPU, counts what it is asked. In a thread for tests, a process of its own for benchmarks.
+"""A loopback endpoint with a temper: OpenAI-compatible, cheap in CPU, counts what it is asked. A thread for tests, a process for benchmarks.
 
     python tests/stub_endpoint.py --latency 0.1 --tail 0 --busy 0.02 --garbage 0.01     prints its port; GET /stub gives the counts as JSON
 """
@@ -60,7 +60,7 @@ def completion(body: Mapping[str, Any], path: str, text: str | None = None) -> d
             choice["logprobs"] = {"content": [{"logprob": -0.5}] * n} if chat else {"token_logprobs": [-0.5] * n}
         choices.append(choice)
     n = len(choices)
-    return {"id": "x", "model": body.get("model"), "choices": choices, "usage": {"prompt_tokens": 3, "completion_tokens": 10 * n, "total_tokens": 3 + 10 * n}}
+    return {"id": "x", "model": body.get("model"), "choices": choices, "usage": {"prompt_tokens": 3, "completion_tokens": 10 * n}}
 
 
 def well(stub: Stub, path: str, body: dict[str, Any]) -> Reply:
@@ -150,7 +150,8 @@ class Stub:
             self.headers.append(headers)
         reply = self.behave(self, path, body)
         if reply.status == 200 and reply.cut is None and body.get("max_tokens") != 1:
-            self.answered[hashlib.blake2b(orjson.dumps([body.get("prompt") or body.get("messages"), body.get("seed")]), digest_size=8).hexdigest()] += 1
+            asked = orjson.dumps([body.get("prompt") or body.get("messages"), body.get("seed")])
+            self.answered[hashlib.blake2b(asked, digest_size=8).hexdigest()] += 1
         return reply
 
 

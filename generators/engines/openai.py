@@ -238,7 +238,7 @@ class OpenAIEngine:
 
     def update(self, policy: PolicyVersion) -> None:
         if policy.round or policy.step:
-            raise SynthError(f"the weights behind {self.endpoints.address} can't be changed from here; train with engine.kind = \"local\" or \"vllm\"")
+            raise SynthError(f"the weights behind {self.endpoints.address} can't be changed from here; train with the local or the vllm engine")
 
     def close(self) -> None:
         """Cancels what is under way. Harmless twice."""
@@ -254,7 +254,7 @@ class OpenAIEngine:
 
 
 def _milder(dialect: Dialect, body: Mapping[str, Any], refused: Failed) -> Dialect:
-    """Without the field that the refusal names, else without the next that a server may not know. Raises the refusal where nothing is left to leave out."""
+    """Without the field that the refusal names, else the next that a server may not know. Raises the refusal where nothing is left to leave out."""
     sent = [name for name in _OPTIONAL if name in body and not (name == "max_tokens" and dialect.max_tokens != name)]
     named = [name for name in sent if name in refused.reason]
     if "max_tokens" in named and "max_completion_tokens" not in refused.reason:

@@ -40,9 +40,10 @@ def fields(structured: Mapping[str, Any], dialect: Dialect) -> dict[str, Any]:
         # disable_any_whitespace: a weak model otherwise writes newlines until its tokens are spent
         return {"structured_outputs": {"json" if kind == "json_schema" else kind: wanted}}
     if kind == "json_schema" and dialect.json_schema:
-        return {"response_format": {"type": "json_schema", "json_schema": {"name": str(wanted.get("title", "answer")), "schema": wanted, "strict": True}}}
+        named = {"name": str(wanted.get("title", "answer")), "schema": wanted, "strict": True}
+        return {"response_format": {"type": "json_schema", "json_schema": named}}
     if kind == "grammar":
-        raise Failed("this endpoint can't constrain its output to a grammar, and a grammar can't be checked here; use a vLLM server, json_schema or regex")
+        raise Failed("this endpoint can't constrain its output to a grammar, nor can one be checked here; use a vLLM server, json_schema or regex")
     return {}
 
 
