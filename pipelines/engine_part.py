@@ -107,5 +107,15 @@ class EnginePart(Part):
 
     def lineage(self) -> dict[str, Any]:
         """What the policy's lineage counts of it: what moves a number on the embedded engine. Which engine answers, and how it is reached, is not
-        in the lineage: a ledger answers the same requests wherever they were first sent."""
-        return {"threads": self.threads, "batch_rows": self.batch_rows}
+        in the lineage: a ledger answers the same requests wherever they were first sent. The name of a model behind an endpoint is what its weights
+        are known by, and counts."""
+        named = {"model": self.openai.model} if self.openai.model else {}
+        return named | {"threads": self.threads, "batch_rows": self.batch_rows}
+
+
+def engine_changes(text: str | None) -> dict[str, Any]:
+    """What `--engine KIND[:ADDRESS]` changes in a recipe, as keyword arguments of `load_recipe`."""
+    if text is None:
+        return {}
+    kind, _, address = text.partition(":")
+    return {"engine__kind": kind} | ({f"engine__{kind}__url": address} if address else {})

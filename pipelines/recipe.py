@@ -199,8 +199,9 @@ class Recipe(Part):
     name: str = "arithmetic"
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     rounds: Positive = 3
-    only: Literal["", "train"] = ""
-    """`train`: GRPO on every problem given, nothing else (what `synth train` runs)."""
+    only: Literal["", "train", "synthesize"] = ""
+    """`train`: GRPO on every problem given, nothing else (what `synth train` runs). `synthesize`: new problems, answers and verdicts, and nothing
+    is trained or evaluated: what an endpoint whose weights are not ours is good for."""
     policy: PolicyPart = PolicyPart()
     engine: EnginePart = EnginePart()
     problems: ProblemsPart = ProblemsPart()
