@@ -39,13 +39,14 @@ def _endpoint(recipe: Recipe, **more: Any) -> Engine:
         tokenizer=part.tokenizer,
         scheduling=recipe.engine.scheduler.scheduling(),
         structured_tries=part.structured_tries,
+        group=part.group,
         body=part.body,
         **more,
     )
 
 
 def reached(recipe: Recipe) -> Recipe:
-    """The recipe once its endpoint has answered, with the model's name filled in; UserError where nobody does. Other engines are opened when needed."""
+    """The recipe once its endpoint has answered, with the model's name filled in; UserError where nobody does. Other engines open when needed."""
     if recipe.engine.kind != "openai":
         return recipe
     engine = _endpoint(recipe)
