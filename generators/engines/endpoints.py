@@ -48,8 +48,8 @@ class _Copy:
 
     def failed(self, now: float, *, unreachable: bool = False) -> None:
         self.wrong += 1
-        if unreachable or self.wrong >= _WRONG_IN_A_ROW:
-            self.ejected_until = now + min(_EJECT_MOST_S, _EJECT_S * 2**self.ejections)
+        if now >= self.ejected_until and (unreachable or self.wrong >= _WRONG_IN_A_ROW):  # those on their way with the first to fail say nothing new
+            self.ejected_until = now + min(_EJECT_MOST_S, _EJECT_S * 2 ** min(self.ejections, 8))
             self.ejections += 1
 
 

@@ -92,6 +92,7 @@ class OpenAIEngine:
         if request.structured is None:
             return await self._ask(request)
         wanted = request.structured
+        structured.check(wanted)
         constrained = structured.fields(wanted, self.dialect)
         asked = request if constrained else structured.told(request)
         error, spent = "", (0, 0)
