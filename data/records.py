@@ -36,7 +36,7 @@ class Problem:
     level: int = 0  # the world's own difficulty level, 0 = unknown
     concepts: tuple[str, ...] = ()
     source: str = "user"  # user | seed | world | <strategy>
-    split: Literal["train", "heldout"] = "train"
+    split: Literal["train", "heldout", "online"] = "train"  # online: made inside a training step, for that step alone
     meta: Mapping[str, Any] = field(default_factory=dict)  # JSON-able, e.g. how the world made it
 
     @cached_property
@@ -137,6 +137,7 @@ class Completion:
     policy_id: str
     error: str = ""
     ms: float = 0.0
+    usage: tuple[int, int] = (0, 0)  # prompt and sampled tokens as an endpoint bills them; zeros where it does not say
 
 
 @dataclass(frozen=True)
@@ -229,6 +230,9 @@ class RolloutSpec:
     offset: int = 0
     key: tuple[Any, ...] = ()  # tells apart two specs of one problem in one stream
     refs: tuple[str, ...] = ()  # ids (group, rollout, problem) it was made from
+    kl: float = 1.0  # what the objective's KL coefficient is multiplied with for these rollouts
+    structured: Mapping[str, Any] | None = None  # JSON schema that the answers are held to, where the engine can
+    keeps_unknown: bool = False  # rollouts with an unknown verdict stay in the group: for strategies that judge by other means
 
     @cached_property
     def group_id(self) -> str:
@@ -249,6 +253,7 @@ class Group:
     estimator: str = "group"
     coef: float = 1.0
     refs: tuple[str, ...] = ()
+    kl: float = 1.0
 
     def __post_init__(self) -> None:
         if not (len(self.rollouts) == len(self.verdicts) == len(self.rewards)):

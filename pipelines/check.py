@@ -17,7 +17,8 @@ from pipelines.recipe import Recipe
 
 
 def check_names(recipe: Recipe) -> None:
-    """Raises UserError for the first strategy, preset, world, family, level, policy or file that is not there."""
+    """Raises UserError for an engine that can't do what the recipe asks, and for the first strategy, preset, world, family, level, policy or file that is not there."""
+    check_engine(recipe)
     for name, part in recipe.strategies.items():
         make_strategy(name, part.model_dump())
     for name, spec in recipe.verifiers.items():
@@ -32,6 +33,20 @@ def check_names(recipe: Recipe) -> None:
     _check_world(recipe)
     for file in (*recipe.problems.files, *recipe.evaluate.benchmarks.values()):
         check_exists(file.source)
+
+
+def check_engine(recipe: Recipe) -> None:
+    """UserError where the engine can't be reached or can't be trained, as far as the recipe tells without asking it."""
+    part = recipe.engine
+    if part.kind != "openai":
+        return
+    if not part.openai.url:
+        raise UserError('engine.openai.url: engine.kind = "openai" needs an address, e.g. `--engine openai:http://127.0.0.1:8000/v1`')
+    if recipe.only != "synthesize":
+        raise UserError(
+            'engine.kind = "openai": the weights behind an endpoint can\'t be trained from here; '
+            'set only = "synthesize" to make data with it (`--set only=synthesize`), or train with engine.kind = "local" or "vllm"'
+        )
 
 
 def _check_world(recipe: Recipe) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from generators.engines.base import Engine
 from generators.engines.registry import open_engine
+from pipelines.recipe import Recipe
 
 if TYPE_CHECKING:
+    from generators.engines.openai import OpenAIEngine
     from pipelines.run import Run
 
 
@@ -22,4 +24,34 @@ def _local(run: Run) -> Engine:
     return open_engine("local", path=policy.path, policy_id=policy.id, threads=run.threads, batch_rows=rows, model=run.model)
 
 
-_OPENERS: dict[str, Callable[[Run], Engine]] = {"local": _local}
+def _openai(run: Run) -> Engine:
+    return _endpoint(run.recipe, policy_id=run.policy().id, media=run.dir / "media")
+
+
+def _endpoint(recipe: Recipe, **more: Any) -> Engine:
+    part = recipe.engine.openai
+    return open_engine(
+        "openai",
+        url=part.url,
+        model=part.model,
+        api="chat" if part.api == "chat" or (part.api == "auto" and recipe.policy.dialect == "instruct") else "completions",
+        key_env=part.key_env,
+        tokenizer=part.tokenizer,
+        scheduling=recipe.engine.scheduler.scheduling(),
+        structured_tries=part.structured_tries,
+        body=part.body,
+        **more,
+    )
+
+
+def reached(recipe: Recipe) -> Recipe:
+    """The recipe once its endpoint has answered, with the model's name filled in; UserError where nobody does. Other engines are opened when needed."""
+    if recipe.engine.kind != "openai":
+        return recipe
+    engine = _endpoint(recipe)
+    engine.close()
+    named = recipe.engine.openai.model_copy(update={"model": cast("OpenAIEngine", engine).model})
+    return recipe.model_copy(update={"engine": recipe.engine.model_copy(update={"openai": named})})
+
+
+_OPENERS: dict[str, Callable[[Run], Engine]] = {"local": _local, "openai": _openai}

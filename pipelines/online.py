@@ -109,7 +109,7 @@ def _released(main: Sequence[RolloutSpec], players: Sequence[_Player]) -> list[R
 
 
 def _unmade(spec: RolloutSpec) -> Group:
-    return Group(spec.group_id, spec.problem, (), (), np.zeros(0, np.float32), spec.stream, spec.estimator, spec.coef, spec.refs)
+    return Group(spec.group_id, spec.problem, (), (), np.zeros(0, np.float32), spec.stream, spec.estimator, spec.coef, spec.refs, spec.kl)
 
 
 def _make(step: StepRollouts, wave: list[RolloutSpec], sample: Sample, tools: Tools) -> None:

@@ -23,6 +23,7 @@ from data.records import Problem
 from data.render import Renderer
 from generators.worlds.base import World
 from generators.worlds.registry import get_world
+from pipelines.lessons import lessons
 from pipelines.policy_card import PROMPTS, measure_policy, write_card
 from pipelines.tokenizer import END, save_tokenizer, train_tokenizer
 
@@ -56,9 +57,21 @@ class Plan:
     evaluate_every: int = 200
     card_problems: int = 1300
     card_samples: int = 8
+    tasks: tuple[tuple[str, float], ...] = ()  # (task of pipelines.lessons, its weight); () teaches solving only
+    without: tuple[str, ...] = ()  # families that no lesson is about
 
 
-PLANS: dict[str, Plan] = {"arithmetic": Plan("arithmetic")}
+PLANS: dict[str, Plan] = {
+    "arithmetic": Plan("arithmetic"),
+    # Half of the lessons are solving. Judging and naming concepts cost few tokens; writing has to be fluent before it can be right.
+    "writer": Plan(
+        "arithmetic",
+        vocabulary=896,
+        steps=3000,
+        decay_steps=3600,
+        tasks=(("solve", 0.5), ("rewrite", 0.16), ("paraphrase", 0.07), ("sws_write", 0.15), ("sws_judge", 0.08), ("sws_concepts", 0.04)),
+    ),
+}
 
 
 def build_policy(
@@ -83,8 +96,11 @@ def build_policy(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(keyed_seed(seed, "pretrain", name))
             world = get_world(plan.world)
+            whole = replace(plan, without=())  # a policy that was not taught a family still has its words
             tokenizer = train_tokenizer(
-                (text for _, prompt, answer in islice(_examples(world, seed), 10_000) for text in (prompt, answer)), plan.vocabulary, plan.context
+                (text for _, prompt, answer in islice(_examples(world, whole, seed), 10_000) for text in (prompt, answer)),
+                plan.vocabulary,
+                plan.context,
             )
             save_tokenizer(tokenizer, out)
             model = _new_model(plan, tokenizer)
@@ -127,10 +143,14 @@ def _folder(out: Path) -> Path:
     return out
 
 
-def _examples(world: World, seed: int) -> Iterator[tuple[Problem, str, str]]:
+def _examples(world: World, plan: Plan, seed: int) -> Iterator[tuple[Problem, str, str]]:
     """(problem, prompt, response) without end: one of each family and level, shuffled, then the next of each."""
     renderer = Renderer([PROMPTS], "compact")
-    cells = {f"{family}.{level}": (family, level) for family in world.families() for level in world.levels()}
+    families = [family for family in world.families() if family not in plan.without]
+    if plan.tasks:
+        for lesson in lessons(world, dict(plan.tasks), families, renderer, seed):
+            yield lesson.problem, lesson.prompt, lesson.answer + END
+    cells = {f"{family}.{level}": (family, level) for family in families for level in world.levels()}
     index = 0
     while True:
         for cell in keyed_order(seed, list(cells), "pretrain", index):
@@ -183,7 +203,7 @@ Encoded = tuple[list[int], int]
 
 def batches(world: World, tokenizer: PreTrainedTokenizerFast, plan: Plan, seed: int) -> Iterator[list[Encoded]]:
     """Batches of at most `batch_tokens` tokens, padding included; sorted by length inside a pool, in keyed order."""
-    examples = _examples(world, seed)
+    examples = _examples(world, plan, seed)
     for pool in range(1 << 60):
         drawn = list(islice(examples, max(64, plan.batch_tokens // 4)))
         prompts = tokenizer([prompt for _, prompt, _ in drawn])["input_ids"]

@@ -199,8 +199,9 @@ class Recipe(Part):
     name: str = "arithmetic"
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     rounds: Positive = 3
-    only: Literal["", "train"] = ""
-    """`train`: GRPO on every problem given, nothing else (what `synth train` runs)."""
+    only: Literal["", "train", "synthesize"] = ""
+    """`train`: GRPO on every problem given, nothing else (what `synth train` runs). `synthesize`: new problems, answers and verdicts, and nothing
+    is trained or evaluated: what an endpoint whose weights are not ours is good for."""
     policy: PolicyPart = PolicyPart()
     engine: EnginePart = EnginePart()
     problems: ProblemsPart = ProblemsPart()
@@ -334,7 +335,8 @@ def _sentence(error: ValidationError) -> str:
         return f"unknown key {key!r}" + (f"; the nearest known key is {near[0]!r}" if near else f"; known keys: {', '.join(known_keys())}")
     message = first["msg"].removeprefix("Value error, ")
     value = first.get("input")
-    shown = "" if isinstance(value, Mapping) else f" (got {json.dumps(value, default=str)})"
+    # What stands where a variable's name belongs may be the secret itself.
+    shown = "" if isinstance(value, Mapping) or key.endswith("key_env") else f" (got {json.dumps(value, default=str)})"
     return f"{key}: {message[0].lower()}{message[1:]}{shown}" if key else message
 
 

@@ -58,6 +58,7 @@ class Rollouts:
             "purpose": self.purpose,
             "problem_id": spec.problem.id,
             "media": spec.problem.media,
+            "structured": spec.structured,
         }
         sampling = draft.remaining()
         if draft.tokens:
@@ -177,7 +178,7 @@ def make_groups(
 ) -> tuple[list[Group], list[Verdict]]:
     """Judged groups in the specs' order, and all verdicts.
 
-    Rollouts whose verdict is unknown leave the group (their reward would be a guess) but keep their verdict row.
+    Rollouts whose verdict is unknown leave the group (their reward would be a guess) unless its spec keeps them; their verdict row stays.
     """
     specs = list(specs)
     pairs = [(spec.problem, rollout) for spec in specs for rollout in rollouts[spec.group_id]]
@@ -187,7 +188,7 @@ def make_groups(
         made = rollouts[spec.group_id]
         judged = list(zip(made, verdicts[position : position + len(made)], strict=True))
         position += len(made)
-        known = [(r, v) for r, v in judged if v.outcome != "unknown"]
+        known = judged if spec.keeps_unknown else [(r, v) for r, v in judged if v.outcome != "unknown"]
         groups.append(
             Group(
                 id=spec.group_id,
@@ -199,6 +200,7 @@ def make_groups(
                 estimator=spec.estimator,
                 coef=spec.coef,
                 refs=spec.refs,
+                kl=spec.kl,
             )
         )
     return groups, verdicts

@@ -25,7 +25,7 @@ from generators.strategies.registry import make_strategy
 from generators.worlds.base import World
 from generators.worlds.registry import get_world
 from pipelines.check import check_names
-from pipelines.engine import open_run_engine
+from pipelines.engine import open_run_engine, reached
 from pipelines.policies import policy_folder, weights_fingerprint
 from pipelines.recipe import Recipe, check_recipe, differing_keys
 from pipelines.recipe_file import read_recipe_file, write_recipe_file
@@ -67,6 +67,7 @@ class Run:
         if folder.is_dir() and any(not p.name.startswith(BEGINNINGS) for p in folder.iterdir()):
             raise UserError(f"{folder} is not empty and is not a run; choose a new folder for --out")
         check_names(recipe)
+        recipe = reached(recipe)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             write_recipe_file(folder / "recipe.toml", recipe)
@@ -112,6 +113,9 @@ class Run:
 
     @cached_property
     def model(self) -> str:
+        """What the policy's weights are known by: folder and fingerprint, or the name of the model behind an endpoint."""
+        if self.recipe.engine.kind == "openai":
+            return self.recipe.engine.openai.model
         return f"{self.base_policy.name}@{weights_fingerprint(self.base_policy)}"
 
     @cached_property

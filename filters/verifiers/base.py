@@ -37,6 +37,7 @@ SHIPPED: dict[str, str] = {
     "judge": "filters.verifiers.judge",
     "process": "filters.verifiers.process",
     "consistency": "filters.verifiers.consistency",
+    "written": "filters.verifiers.written",
 }
 """name -> the module that registers it"""
 

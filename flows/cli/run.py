@@ -17,6 +17,7 @@ EPILOG = """examples:
   synth run --set train.learning_rate=1e-4 --set evaluate.n=8
   synth run --preview 2                            what is asked and answered, two items per stage
   synth run my.toml --dry-run                      is the recipe in order, and what will it cost?
+  synth run --engine openai:http://127.0.0.1:8000/v1 --set only=synthesize    data with any endpoint's model
   synth run --prefect                              the same run as a Prefect flow, a task per stage
 """
 
@@ -26,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="DIR", help="the run folder (default: runs/NAME-001, counting up)")
     parser.add_argument("--problems", action="append", default=[], metavar="[DOMAIN=]FILE", help=f"your own problems, again for more: {KINDS}")
     parser.add_argument("--map", action="append", default=[], metavar="FIELD=COLUMN,…", help="which column of --problems holds which field")
-    parser.add_argument("--engine", choices=["local"], help="what generates (default: the recipe's)")
+    parser.add_argument("--engine", metavar="KIND[:ADDRESS]", help="what generates, e.g. local, openai:http://127.0.0.1:8000/v1 (default: the recipe's)")
     parser.add_argument("--rounds", type=int, metavar="N", help="rounds (default: the recipe's)")
     parser.add_argument("--seed", type=int, metavar="N", help="run seed (default: the recipe's)")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a recipe key; may be given again and again")
@@ -39,9 +40,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     from flows.cli.drive import drive
+    from pipelines.engine_part import engine_changes
     from pipelines.recipe import load_recipe
 
-    changes = {"engine__kind": args.engine, "rounds": args.rounds, "seed": args.seed}
+    changes = {**engine_changes(args.engine), "rounds": args.rounds, "seed": args.seed}
     if args.problems or args.map:
         changes |= {"problems__files": problem_tables(args.problems, args.map), "problems__world": ""}
     recipe = load_recipe(args.recipe, args.set, **changes)

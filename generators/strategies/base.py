@@ -37,8 +37,21 @@ class RoundContext:
 
 
 @dataclass(frozen=True)
+class Decision:
+    """What a strategy decided about something it made inside a step: a row of `decisions`, its problem a row of `problems`."""
+
+    candidate: Candidate
+    rule: str
+    kept: bool
+    reason: str
+
+
+@dataclass(frozen=True)
 class StepContext:
     """What a strategy may know in one optimizer step.
+
+    `heldout(texts)` says for each text why it may not be trained on, "" where it may. `decide` records what becomes of each
+    candidate; in the end the decisions lie in `decided`, in order.
 
     `main` are the step's own rollout specs. Yielding some of them asks for their judged groups: each is generated once
     per step, however many strategies ask. A strategy with `gates_main = True` holds back the main specs until it has
@@ -54,6 +67,13 @@ class StepContext:
     world: World | None = None
     render: Callable[..., str] | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    dialect: str = "instruct"  # of the policy's prompts
+    heldout: Callable[[Sequence[str]], Sequence[str]] = lambda texts: [""] * len(texts)
+    decided: list[Decision] = field(default_factory=list)
+
+    def decide(self, problem: Problem, strategy: str, parents: Sequence[str], rule: str, kept: bool, reason: str) -> None:
+        """One row per candidate and rule; the candidate is told from others by its parents."""
+        self.decided.append(Decision(Candidate(problem, self.round, strategy, tuple(parents)), rule, kept, reason))
 
 
 Online = Generator[list[RolloutSpec], list[Group], list[GroupEdit]]

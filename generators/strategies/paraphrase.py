@@ -44,4 +44,7 @@ class Paraphrase(BaseStrategy):
         if not specs:
             return []
         groups = yield specs
+        for group in groups:
+            said = f"{group.passes} of {len(group.rollouts)} answers are right; answers are trained on where they differ"
+            ctx.decide(group.problem, self.name, (group.problem.meta.get("paraphrase_of", ""), *group.refs), "mixed", not group.zero_variance, said)
         return [GroupEdit.add(group, "same answer in other words") for group in groups]

@@ -10,8 +10,9 @@ from data.errors import UserError
 from generators.strategies.base import Strategy
 from generators.strategies.frontier import Frontier
 from generators.strategies.paraphrase import Paraphrase
+from generators.strategies.svs import Svs
 
-_registry: dict[str, Callable[[Mapping[str, Any]], Strategy]] = {"frontier": Frontier, "paraphrase": Paraphrase}
+_registry: dict[str, Callable[[Mapping[str, Any]], Strategy]] = {"frontier": Frontier, "paraphrase": Paraphrase, "svs": Svs}
 
 
 def register_strategy(name: str, make: Callable[[Mapping[str, Any]], Strategy]) -> None:

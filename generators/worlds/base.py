@@ -36,6 +36,23 @@ class World(Protocol):
         """An answer-preserving rewrite of a problem of this world (other names, objects, template); None where it is not one."""
         ...
 
+    def variant(self, problem: Problem, key: int) -> Problem | None:
+        """A question of another structure with the same answer, on the same side of the split; None where there is none."""
+        ...
+
+    def spoil(self, problem: Problem, key: int) -> Problem | None:
+        """A planted wrong variant: it inherits the reference, and its text asks for something else; None where there is none."""
+        ...
+
+    def read(self, text: str) -> Problem | None:
+        """Ground truth for any text in the world's language, by a way of its own: the problem it is, its true answer as reference,
+        its own numbers' split. None where the text is unparseable or has no single answer."""
+        ...
+
+    def fine_concepts(self, problem: Problem) -> tuple[str, ...]:
+        """What this very problem is about, finer than `concepts(family)`; () for a problem from elsewhere."""
+        ...
+
     def check_chain(self, problem: Problem, response: str) -> bool | None:
         """Whether the response's reasoning is right step by step, whatever its answer; None for a problem from elsewhere."""
         ...

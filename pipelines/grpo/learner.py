@@ -136,6 +136,7 @@ class Learner:
             ref_logp=self._reference_logprobs(layout) if "ref_logp" in self.objective.needs else None,
             factor=flat([r.per_token(r.factor) for r in rows]) if any(r.factor is not None for r in rows) else None,
             rewards=torch.tensor([r.reward for r in rows], device=device),
+            kl=per_row([r.kl for r in rows]) if any(r.kl != 1.0 for r in rows) else None,
             aux={name: per_row([r.aux[name] for r in rows]) for name in rows[0].aux},
         )
 

@@ -46,6 +46,7 @@ class Row:
     reward: float = 0.0
     stale: bool = False  # sampled by an older policy: its ratio is against `behavior`
     truncated: bool = False  # cut off by the token limit
+    kl: float = 1.0  # its group's share of the KL coefficient
     aux: Mapping[str, float] = field(default_factory=dict)  # weight of each of its tokens in an auxiliary loss
 
     def per_token(self, values: float | Float64 | None) -> Float64:

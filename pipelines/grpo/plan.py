@@ -47,7 +47,7 @@ def plan_step(groups: Sequence[Group], objective: Objective, info: StepInfo, tem
             if valid[i][n] and group.coef != 0:
                 own = temperature or rollout.sampling.temperature or 1.0
                 stale = behavior_base or group.id in info.stale
-                rows.append(make_row(rollout, index, i, temperature=own, reward=float(group.rewards[n]), stale=stale))
+                rows.append(make_row(rollout, index, i, temperature=own, reward=float(group.rewards[n]), stale=stale, kl=group.kl))
                 place.append((i, n))
             index += 1
     return Plan(shaped, valid, rows, place)

@@ -56,12 +56,15 @@ def kl_estimate(name: str, logp: Tensor, ref: Tensor) -> Tensor:
     choices={"kl": KL_NAMES},
 )
 def kl_to_reference(batch: TokenBatch, *, kl_coef: float = 0.0, kl: str = "k3", kl_unbiased: bool = False) -> Tensor:
-    """coef x KL estimate per token. `kl_unbiased` multiplies by pi / pi_old, so that off policy it still estimates the current KL (TRL's default)."""
+    """coef x the group's share of it x KL estimate per token.
+
+    `kl_unbiased` multiplies by pi / pi_old, so that off policy it still estimates the current KL (TRL's default).
+    """
     assert batch.ref_logp is not None
     estimate = kl_estimate(kl, batch.logp, batch.ref_logp)
     if kl_unbiased:
         estimate = estimate * log_ratio(batch.logp, batch.old_logp).exp()
-    return kl_coef * estimate
+    return kl_coef * (estimate if batch.kl is None else batch.kl * estimate)
 
 
 @component(

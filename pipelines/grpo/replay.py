@@ -72,7 +72,7 @@ def group_to_json(group: Group) -> dict[str, Any]:
         "rollouts": rows,
         "verdicts": [asdict(v) for v in group.verdicts],
         "rewards": _packed(np.asarray(group.rewards, np.float32)),
-        **{k: getattr(group, k) for k in ("stream", "estimator", "coef", "refs")},
+        **{k: getattr(group, k) for k in ("stream", "estimator", "coef", "refs", "kl")},
     }
 
 
@@ -97,4 +97,5 @@ def group_from_json(state: Mapping[str, Any]) -> Group:
         state["estimator"],
         state["coef"],
         tuple(state["refs"]),
+        state.get("kl", 1.0),
     )

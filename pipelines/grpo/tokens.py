@@ -17,7 +17,8 @@ class TokenBatch:
 
     `old_logp` is the proximal policy's, `behavior_logp` the sampler's (NaN where it did not say), `ref_logp` the reference's (None where
     nobody asked). `weight` = aggregation weight x the group's coefficient, fixed over the whole step; `factor` = product of the
-    step-level token weights (None = 1). `aux` = weight of each token in an auxiliary loss, by component name.
+    step-level token weights (None = 1); `kl` = each token's share of the KL coefficient (None = 1).
+    `aux` = weight of each token in an auxiliary loss, by component name.
     """
 
     logp: Tensor
@@ -30,6 +31,7 @@ class TokenBatch:
     ref_logp: Tensor | None = None
     factor: Tensor | None = None
     rewards: Tensor | None = None
+    kl: Tensor | None = None
     aux: dict[str, Tensor] = field(default_factory=dict)
 
     def row_sum(self, values: Tensor) -> Tensor:

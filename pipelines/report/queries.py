@@ -78,7 +78,7 @@ def fates(lake: Lake) -> pl.DataFrame:
         WITH each AS (
             SELECT round, strategy, candidate_id,
                    arg_min({{'stage': stage, 'rule': rule}}, ({order}, rule)) FILTER (NOT kept) AS refused,
-                   bool_or(kept AND stage = 'select') AS selected, bool_and(stage = 'seeds') AS seed
+                   bool_or(kept AND stage IN ('select', 'train')) AS selected, bool_and(stage = 'seeds') AS seed
             FROM decisions GROUP BY ALL
         )
         SELECT round, strategy,

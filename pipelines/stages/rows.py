@@ -35,12 +35,16 @@ def sampled_tables(
     specs: Sequence[RolloutSpec],
     rollouts: Mapping[str, Sequence[Trajectory]],
     verdicts: Sequence[Verdict] = (),
+    trained: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
-    """Rows of rollouts, trajectories, requests and (where judged already) verdicts, for one shard's transaction."""
+    """Rows of rollouts, trajectories, requests and (where judged already) verdicts, for one shard's transaction.
+
+    `trained`: rewards by rollout id where training used others than the verifiers'.
+    """
     flat = [(spec, rollout) for spec in specs for rollout in rollouts.get(spec.group_id, ())]
     keys = sorted({key for _, rollout in flat for key in rollout.request_keys})
     where: dict[str, Any] = {"round": round, "stage": stage, "shard": shard}
-    rewards = {v.rollout_id: v.reward for v in verdicts if v.outcome != "unknown"}
+    rewards = {v.rollout_id: v.reward for v in verdicts if v.outcome != "unknown"} | dict(trained or {})
     outcomes = {v.rollout_id: v.outcome for v in verdicts}
     policy_of = {rollout.id: rollout.policy_id for _, rollout in flat}
     tables: dict[str, Any] = {

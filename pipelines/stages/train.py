@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from data.errors import SynthError
 from data.keyed import keyed_order, keyed_rng
 from data.records import Group, PolicyVersion, Problem, RolloutSpec
 from data.tables import policy_row
-from generators.strategies.base import StepContext
+from generators.strategies.base import Decision, StepContext
 from pipelines.grpo.callbacks import TensorBoard
 from pipelines.grpo.presets import preset_named
 from pipelines.grpo.recompose import apply_edits, drop_zero_variance
@@ -30,6 +30,7 @@ from pipelines.problems import problems_by_id
 from pipelines.run import Run
 from pipelines.stages.base import Summary
 from pipelines.stages.leaks import refuse_leaks
+from pipelines.stages.online_rows import online_tables, trained_rewards
 from pipelines.stages.rows import rollouts_of, sampled_tables
 from pipelines.stages.select import selected_ids
 from pipelines.tables import train_step_row
@@ -109,6 +110,7 @@ class _Sampled:
     factors: dict[str, float]
     judged: list[dict[str, Any]]  # rows of `requests` that verifiers made
     refused: list[dict[str, Any]]  # decision rows of groups that give a held-out problem away
+    decided: list[Decision]  # of strategies, about what they made
     cursor: int
     seconds: float
 
@@ -149,7 +151,7 @@ def _sample(run: Run, round: int, step: int, cursor: int, problems: Sequence[Pro
     part, recipe = run.recipe.train, run.recipe
     start = time.perf_counter()
     rollouts, asker = rollouts_of(run, round, "train"), Judge(run)
-    sampled = _Sampled([], [], {}, [], [], cursor, 0.0)
+    sampled = _Sampled([], [], {}, [], [], [], cursor, 0.0)
     stream = _endless(problems, recipe.seed, round, cursor)
     policy_id = run.policy().id
     keeps_flat = preset_named(part.preset, part.objective).keeps_flat_groups
@@ -172,6 +174,8 @@ def _sample(run: Run, round: int, step: int, cursor: int, problems: Sequence[Pro
                 world=run.world,
                 render=run.render,
                 settings=recipe.strategies[s.name].model_dump(),
+                dialect=recipe.policy.dialect,
+                heldout=lambda texts: [hit.reason if hit else "" for hit in run.heldout.hits(texts)] if texts else [],
             )
             for s in run.strategies
         }
@@ -179,6 +183,7 @@ def _sample(run: Run, round: int, step: int, cursor: int, problems: Sequence[Pro
         groups, factors = apply_edits(made.main, made.edits)
         groups, refused = refuse_leaks(groups, {p.id for p in problems}, run.heldout, round=round, step=step)
         sampled.refused.extend(refused)
+        sampled.decided.extend(d for _, context in sorted(contexts.items()) for d in context.decided)
         sampled.steps.append(made)
         sampled.groups.extend(drop_zero_variance(groups, keeps_flat))
         sampled.factors.update(factors)
@@ -200,7 +205,7 @@ def _endless(problems: Sequence[Problem], seed: int, round: int, cursor: int) ->
 def shuffled(group: Group, seed: int, round: int, step: int) -> Group:
     """The control experiment: the group's own rewards, dealt to its rollouts at random."""
     order = keyed_rng(seed, round, step, "shuffled_rewards", group.id).permutation(len(group.rewards))
-    return Group(group.id, group.problem, group.rollouts, group.verdicts, np.asarray(group.rewards)[order], group.stream, group.estimator, group.coef)
+    return replace(group, rewards=np.asarray(group.rewards)[order])
 
 
 def _save(run: Run, round: int, step: int, trainer: GRPOTrainer) -> PolicyVersion:
@@ -217,12 +222,15 @@ def _save(run: Run, round: int, step: int, trainer: GRPOTrainer) -> PolicyVersio
 def _tables(run: Run, round: int, step: int, sampled: _Sampled, row: dict[str, Any], policy: PolicyVersion) -> dict[str, Any]:
     tables: dict[str, Any] = {}
     for made in sampled.steps:
-        for name, rows in sampled_tables(run, round, "train", step, list(made.specs.values()), made.trajectories, made.verdicts).items():
+        rewards = trained_rewards(made.edits, {i: [r.id for r in g.rollouts] for i, g in made.sampled.items()})
+        for name, rows in sampled_tables(run, round, "train", step, list(made.specs.values()), made.trajectories, made.verdicts, rewards).items():
             tables[name] = [*tables.get(name, []), *rows]
     tables["requests"] = [*tables.get("requests", []), *sampled.judged]
     tables["train_steps"] = [row]
-    if sampled.refused:
-        tables["decisions"] = sampled.refused
+    specs = [spec for made in sampled.steps for spec in made.specs.values()]
+    known = run.lake.known_ids("problems", {s.problem.id for s in specs} | {d.candidate.problem.id for d in sampled.decided})
+    made_online = online_tables(specs, sampled.decided, known, round=round, step=step)
+    tables |= {"problems": made_online["problems"], "decisions": [*sampled.refused, *made_online["decisions"]]}
     relative = str(Path(policy.path).relative_to(run.dir))
     tables["policies"] = [policy_row(PolicyVersion(policy.id, relative, round, step, policy.weights_hash), round, "train")]
     return tables

@@ -40,6 +40,11 @@ def _divide(left: Number, right: Number) -> Number:
     return Fraction(left) / right
 
 
+def results_of(steps: Sequence[Step], numbers: Mapping[str, int]) -> list[Number]:
+    """The result of every step, in order."""
+    return [work_out(steps[:count], numbers)[1] for count in range(1, len(steps) + 1)]
+
+
 def work_out(steps: Sequence[Step], numbers: Mapping[str, int]) -> tuple[list[str], Number]:
     """The equations as text ('12*3=36') and the last result."""
     known: dict[str, Number] = dict(numbers)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from data.errors import UserError
 from data.keyed import keyed_seed
 from data.records import Problem
 from generators.worlds.arithmetic.chain import chain_is_right
+from generators.worlds.arithmetic.concepts import shape_concepts
 from generators.worlds.arithmetic.draw import Draw
 from generators.worlds.arithmetic.families import FAMILIES
+from generators.worlds.arithmetic.reading import Reading, read
 from generators.worlds.arithmetic.shape import Family, Numbers, Shape
 from generators.worlds.arithmetic.splits import split_of
 from generators.worlds.arithmetic.steps import decimal, work_out
+from generators.worlds.arithmetic.variants import KINDS, Kind, spoiled, variants
 from generators.worlds.base import Split, world_problem
 
 LEVELS = (1, 2, 3, 4, 5)
@@ -71,6 +75,48 @@ class ArithmeticWorld:
                 return other
         raise AssertionError(f"shape {shape.name} of {problem.domain} has one surface only")
 
+    def variant(self, problem: Problem, key: int, kind: Kind | None = None) -> Problem | None:
+        """A question of this world with the same answer on the same side of the split, its structure changed as `kind` says.
+
+        `kind`: order, story, tail or answer (`variants.py`), any of them where None. None where the problem has no such variant
+        or is from elsewhere.
+        """
+        if world_problem(self.name, problem) is None:
+            return None
+        shape, numbers = _recall(problem)
+        draw = Draw(keyed_seed(key, "arithmetic", "variant", problem.id))
+        for way in [kind] if kind else draw.pick_distinct(KINDS, len(KINDS)):
+            tales = list(variants(_family(problem.domain), shape, numbers, way, problem.split))
+            for tale in draw.pick_distinct(tales, min(len(tales), 8)):
+                text = tale.tell(draw)
+                reading = read(text)
+                if reading is not None and reading.answer == problem.reference and reading.split == problem.split and text != problem.prompt:
+                    return _read_problem(text, reading, {"variant_of": problem.id, "kind": way, "key": key})
+        return None
+
+    def spoil(self, problem: Problem, key: int) -> Problem | None:
+        """A planted wrong variant: its text asks for another answer than the reference it inherits (`meta["truth"]` has the right one)."""
+        if world_problem(self.name, problem) is None:
+            return None
+        shape, numbers = _recall(problem)
+        found = spoiled(_family(problem.domain), shape, numbers, Draw(keyed_seed(key, "arithmetic", "spoil", problem.id)), problem.split)
+        if found is None:
+            return None
+        text, reading = found
+        made = _read_problem(text, reading, {"spoiled": problem.id, "truth": reading.answer, "key": key})
+        return replace(made, reference=problem.reference)
+
+    def read(self, text: str) -> Problem | None:
+        """What any text asks, with its true answer as reference; None where it is unparseable or has no single answer."""
+        reading = read(text)
+        return None if reading is None else _read_problem(text.strip(), reading, {})
+
+    def fine_concepts(self, problem: Problem) -> tuple[str, ...]:
+        """What this problem is about, finer than its family; () for a problem from elsewhere."""
+        if world_problem(self.name, problem) is None:
+            return ()
+        return shape_concepts(_family(problem.domain), _recall(problem)[0])
+
     def check_chain(self, problem: Problem, response: str) -> bool | None:
         """Every equation holds, starts from what the problem told, and the last one gives the stated answer."""
         if world_problem(self.name, problem) is None:
@@ -105,4 +151,19 @@ def _problem(kind: Family, shape: Shape, numbers: Numbers, draw: Draw, split: Sp
         source="world",
         split=split,
         meta={"world": "arithmetic", "shape": shape.name, "numbers": numbers, **made},
+    )
+
+
+def _read_problem(text: str, reading: Reading, made: Mapping[str, Any]) -> Problem:
+    """The problem that a text is; hidden numbers are not in its `meta`, so it has no worked chain."""
+    return Problem(
+        prompt=text,
+        reference=reading.answer,
+        verifier="math",
+        domain=reading.family,
+        level=reading.level,
+        concepts=FAMILIES[reading.family].concepts,
+        source="world",
+        split=reading.split,
+        meta={"world": "arithmetic", "shape": reading.shape, "numbers": reading.numbers, **made},
     )
