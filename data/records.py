@@ -137,6 +137,7 @@ class Completion:
     policy_id: str
     error: str = ""
     ms: float = 0.0
+    usage: tuple[int, int] = (0, 0)  # prompt and sampled tokens as an endpoint bills them; zeros where it does not say
 
 
 @dataclass(frozen=True)

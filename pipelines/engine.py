@@ -22,4 +22,21 @@ def _local(run: Run) -> Engine:
     return open_engine("local", path=policy.path, policy_id=policy.id, threads=run.threads, batch_rows=rows, model=run.model)
 
 
-_OPENERS: dict[str, Callable[[Run], Engine]] = {"local": _local}
+def _openai(run: Run) -> Engine:
+    part, recipe = run.recipe.engine.openai, run.recipe
+    return open_engine(
+        "openai",
+        url=part.url,
+        model=part.model,
+        policy_id=run.policy().id,
+        api="chat" if part.api == "chat" or (part.api == "auto" and recipe.policy.dialect == "instruct") else "completions",
+        key_env=part.key_env,
+        tokenizer=part.tokenizer,
+        media=run.dir / "media",
+        scheduling=recipe.engine.scheduler.scheduling(),
+        structured_tries=part.structured_tries,
+        body=part.body,
+    )
+
+
+_OPENERS: dict[str, Callable[[Run], Engine]] = {"local": _local, "openai": _openai}

@@ -334,7 +334,8 @@ def _sentence(error: ValidationError) -> str:
         return f"unknown key {key!r}" + (f"; the nearest known key is {near[0]!r}" if near else f"; known keys: {', '.join(known_keys())}")
     message = first["msg"].removeprefix("Value error, ")
     value = first.get("input")
-    shown = "" if isinstance(value, Mapping) else f" (got {json.dumps(value, default=str)})"
+    # What stands where a variable's name belongs may be the secret itself.
+    shown = "" if isinstance(value, Mapping) or key.endswith("key_env") else f" (got {json.dumps(value, default=str)})"
     return f"{key}: {message[0].lower()}{message[1:]}{shown}" if key else message
 
 

@@ -1,0 +1,383 @@
+"""One scheduler for every engine that answers from elsewhere: requests go out as others come back, with no batch to wait for.
+
+An asyncio loop on a thread of its own sends; a thread per run pulls the run's input, which may stay open while answers come out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import random
+import threading
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+
+from data.errors import SynthError
+from data.records import Completion, Request
+from generators.engines.congestion import Congestion
+from generators.engines.lanes import Lanes
+
+T = TypeVar("T")
+Send = Callable[[Request], Awaitable[Completion]]
+"""Asks once. Raises `Busy` where asking again may help and `Failed` where it can't; anything else ends the run and reaches its consumer."""
+
+
+class Busy(Exception):
+    """This try gave no answer, another may.
+
+    `load`: the endpoint has too much to do (429, 503): fewer are sent. `counts` = False for what says nothing about the request
+    (load, nobody listening): it uses up no try, only the deadline ends it.
+    """
+
+    def __init__(self, reason: str, *, retry_after: float | None = None, load: bool = False, counts: bool = True) -> None:
+        super().__init__(reason)
+        self.reason, self.retry_after, self.load, self.counts = reason, retry_after, load, counts
+
+
+class Failed(Exception):
+    """This request can't be answered, however often it is asked."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Scheduling:
+    """How requests are sent. Times in seconds."""
+
+    concurrency: int = 64  # most in flight; fewer while the endpoint refuses or slows down
+    window: int = 1024  # most pulled from the input of a run and not yet handed on: what a run holds in memory
+    tries: int = 6  # wrong answers (garbage, resets, 5xx, timeouts) after which a request is an error
+    timeout_s: float = 600.0  # one try
+    deadline_s: float = 3600.0  # from a request's first try to its answer, waits between tries included
+    backoff_s: float = 0.5  # the longest wait before the second try; doubles with every try, up to `backoff_most_s`
+    backoff_most_s: float = 30.0
+    slow: float = 4.0  # an answer that took this many times the usual says "too much", like a refusal; 0 = latency is not looked at
+    hedge: float = 0.0  # a second copy of what has taken this many times the 95th percentile, once nothing waits; 0 = never
+    dead_after_s: float = 120.0  # nobody listens and nothing was answered for so long: the run stops instead of failing every request
+    weights: Mapping[str, float] = field(default_factory=dict)  # share of each purpose (strategy), 1 where not named
+
+    def __post_init__(self) -> None:
+        if self.window < self.concurrency:
+            object.__setattr__(self, "window", self.concurrency)
+
+
+@dataclass
+class Traffic:
+    """What the scheduler has done so far."""
+
+    sent: int = 0
+    answered: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    retried: int = 0
+    refused: int = 0  # 429 and 503
+    hedged: int = 0
+    most_in_flight: int = 0
+
+
+class Scheduler:
+    """Safe to use from several threads: every `run` has its own window, all share the slots by priority and weight."""
+
+    def __init__(self, settings: Scheduling | None = None, *, clock: Callable[[], float] | None = None) -> None:
+        self.settings = settings or Scheduling()
+        self.traffic = Traffic()
+        self.congestion = Congestion(self.settings.concurrency, slow=self.settings.slow)
+        self.in_flight = 0
+        self._lanes: Lanes[_Job] = Lanes(self.settings.weights)
+        self._runs: set[_Run] = set()
+        self._random = random.Random()  # waits only; no answer depends on it
+        self._latencies: deque[float] = deque(maxlen=256)
+        self._heard = 0.0  # when the endpoint last gave any answer
+        self._loop = asyncio.new_event_loop()
+        self._closed = False
+        self._thread = threading.Thread(target=self._turn, name="synth-scheduler", daemon=True)
+        self._thread.start()
+
+    # -- from any thread ---------------------------------------------------------------------------------------------
+
+    def run(self, requests: Iterable[Request], send: Send) -> Iterator[Completion]:
+        """Completions in the order they arrive, each of `requests` exactly once; closing the iterator cancels what is left of it."""
+        if self._closed:
+            raise SynthError("the scheduler is closed")
+        run = _Run(self, send)
+        self._loop.call_soon_threadsafe(self._runs.add, run)
+        threading.Thread(target=run.feed, args=(iter(requests),), name="synth-scheduler-input", daemon=True).start()
+        try:
+            yield from run.answers()
+        finally:
+            run.open = False
+            if not self._closed:
+                self._loop.call_soon_threadsafe(self._abandon, run)
+
+    def cancel(self, keys: Iterable[str]) -> None:
+        """These end as completions with finish "cancelled", waiting, on their way or still to be pulled; what is answered already stays answered."""
+        wanted = frozenset(keys)
+        if wanted and not self._closed:
+            self._loop.call_soon_threadsafe(self._cancel, wanted)
+
+    def call(self, work: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
+        """Runs a coroutine on the scheduler's loop and waits for its value."""
+        if self._closed:
+            work.close()
+            raise SynthError("the scheduler is closed")
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout)
+
+    def close(self, last: Callable[[], Awaitable[None]] | None = None) -> None:
+        """Cancels what is under way, then runs `last` on the loop (to close connections) and ends the loop. Harmless twice."""
+        if self._closed:
+            return
+        self._closed = True
+
+        async def end() -> None:
+            for run in list(self._runs):
+                run.broken(SynthError("the engine was closed while requests were under way"))
+                self._abandon(run)
+            tasks = [t for t in asyncio.all_tasks() if t is not asyncio.current_task()]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            if last is not None:
+                await last()
+            self._loop.stop()
+
+        self._loop.call_soon_threadsafe(lambda: self._loop.create_task(end()))
+        self._thread.join(timeout=10)
+
+    def _turn(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_forever()
+        finally:
+            self._loop.close()
+
+    # -- on the loop's thread ----------------------------------------------------------------------------------------
+
+    def _pump(self) -> None:
+        """Sends while there is room."""
+        while self.in_flight < int(self.congestion.limit) and self._lanes:
+            job = self._lanes.pop()
+            self.in_flight += 1
+            self.traffic.most_in_flight = max(self.traffic.most_in_flight, self.in_flight)
+            if not job.deadline:
+                job.deadline = self._loop.time() + self.settings.deadline_s
+            job.task = self._loop.create_task(self._try(job))
+
+    def _arrived(self, run: _Run) -> None:
+        """What the run's thread has pulled since the last time joins the waiting."""
+        run.woken = False
+        while run.inbox:
+            request = run.inbox.popleft()
+            job = _Job(request, run)
+            if not run.open:
+                continue
+            if request.key in run.unwanted:
+                run.unwanted.discard(request.key)
+                self._end(job, _unanswered(request, "cancelled", ""))
+                continue
+            run.jobs.add(job)
+            self._lanes.push(job, priority=request.priority, stream=request.purpose)
+        self._pump()
+
+    async def _try(self, job: _Job) -> None:
+        request, sent_at = job.request, self._loop.time()
+        job.tries += 1
+        self.traffic.sent += 1
+        try:
+            async with asyncio.timeout_at(min(sent_at + self.settings.timeout_s, job.deadline)):
+                completion = await (self._hedged(job) if self.settings.hedge else job.run.send(request))
+        except Busy as busy:
+            self._again(job, busy, sent_at)
+        except TimeoutError:
+            self._again(job, Busy(f"no answer within {self.settings.timeout_s:g} s", load=True), sent_at)
+        except Failed as failed:
+            self._heard = self._loop.time()
+            self._end(job, _unanswered(request, "error", failed.reason))
+        except asyncio.CancelledError:
+            self._end(job, _unanswered(request, "cancelled", ""))
+        except Exception as error:  # noqa: BLE001  carried to the consumer's thread and raised there
+            job.task = None
+            job.run.broken(error)
+            self._abandon(job.run)
+        else:
+            now = self._heard = self._loop.time()
+            self._latencies.append(now - sent_at)
+            self.congestion.answered(sent_at, now, len(completion.tokens))
+            self._end(job, completion)
+        finally:
+            job.task = None
+            self.in_flight -= 1
+            self._pump()
+
+    async def _hedged(self, job: _Job) -> Completion:
+        """The first of two copies, where the first takes unusually long and no other request is waiting for the slot. Never a third."""
+        first = self._loop.create_task(_awaited(job.run.send(job.request)))
+        copies = {first}
+        try:
+            if len(self._latencies) >= 20:
+                usual = sorted(self._latencies)[int(0.95 * len(self._latencies))]
+                await asyncio.wait(copies, timeout=self.settings.hedge * usual)
+                if not first.done() and not self._lanes and not job.copied and self.in_flight < int(self.congestion.limit):
+                    job.copied = True
+                    self.in_flight += 1
+                    self.traffic.hedged += 1
+                    self.traffic.sent += 1
+                    copies.add(self._loop.create_task(_awaited(job.run.send(job.request))))
+            running = copies
+            while running:
+                done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                for copy in done:
+                    if copy.exception() is None or not running:
+                        return copy.result()
+            raise AssertionError("unreachable")
+        finally:
+            self.in_flight -= len(copies) - 1
+            for copy in copies:
+                copy.cancel()
+
+    def _again(self, job: _Job, busy: Busy, sent_at: float) -> None:
+        """Another try after a wait with full jitter (AWS, "Exponential backoff and jitter", 2015), never before what the endpoint asked for."""
+        now = self._loop.time()
+        if not job.run.open or job.unwanted:
+            return self._end(job, _unanswered(job.request, "cancelled", ""))
+        if busy.load:
+            self.traffic.refused += 1
+            self.congestion.refused(sent_at, now)
+        if busy.counts:
+            self._heard = now
+            job.wrong += 1
+            if job.wrong >= self.settings.tries:
+                return self._end(job, _unanswered(job.request, "error", f"{busy.reason}; asked {job.tries} times"))
+        elif not busy.load and now - max(self._heard, job.run.began) > self.settings.dead_after_s:
+            job.run.broken(SynthError(f"{busy.reason}; nothing was answered for {self.settings.dead_after_s:g} s"))
+            return self._abandon(job.run)
+        most = min(self.settings.backoff_most_s, self.settings.backoff_s * 2 ** min(job.tries - 1, 30))
+        wait = self._random.uniform(0, most) + (busy.retry_after or 0.0)
+        if now + wait >= job.deadline:
+            reason = f"{busy.reason}; no answer within {self.settings.deadline_s:g} s, asked {job.tries} times"
+            return self._end(job, _unanswered(job.request, "error", reason))
+        self.traffic.retried += 1
+        job.timer = self._loop.call_later(wait, self._waited, job)
+
+    def _waited(self, job: _Job) -> None:
+        job.timer = None
+        self._lanes.push(job, priority=job.request.priority, stream=job.request.purpose, front=True)
+        self._pump()
+
+    def _end(self, job: _Job, completion: Completion) -> None:
+        job.run.jobs.discard(job)
+        counted = {"error": "failed", "cancelled": "cancelled"}.get(completion.finish, "answered")
+        setattr(self.traffic, counted, getattr(self.traffic, counted) + 1)
+        job.run.answer(completion)
+
+    def _cancel(self, keys: frozenset[str]) -> None:
+        for run in self._runs:
+            found = [job for job in run.jobs if job.request.key in keys]
+            run.unwanted |= keys - {job.request.key for job in found}
+            self._stop(found)
+
+    def _abandon(self, run: _Run) -> None:
+        run.open = False
+        self._stop(list(run.jobs))
+        self._runs.discard(run)
+
+    def _stop(self, jobs: list[_Job]) -> None:
+        waiting = set()
+        for job in jobs:
+            job.unwanted = True
+            if job.task is not None:
+                job.task.cancel()
+            elif job.timer is not None:
+                job.timer.cancel()
+                self._end(job, _unanswered(job.request, "cancelled", ""))
+            else:
+                waiting.add(job)
+        if waiting:
+            for job in self._lanes.drop(waiting.__contains__):
+                self._end(job, _unanswered(job.request, "cancelled", ""))
+        self._pump()
+
+
+class _Job:
+    """One request on its way to its answer."""
+
+    __slots__ = ("copied", "deadline", "request", "run", "task", "timer", "tries", "unwanted", "wrong")
+
+    def __init__(self, request: Request, run: _Run) -> None:
+        self.request, self.run = request, run
+        self.task: asyncio.Task[None] | None = None
+        self.timer: asyncio.TimerHandle | None = None
+        self.deadline = 0.0
+        self.tries = 0
+        self.wrong = 0
+        self.copied = False
+        self.unwanted = False
+
+
+class _Run:
+    """One `Scheduler.run`: its input, pulled `window` ahead of what its consumer has taken, and its answers."""
+
+    def __init__(self, scheduler: Scheduler, send: Send) -> None:
+        self.scheduler, self.send = scheduler, send
+        self.began = scheduler._loop.time()
+        self.open = True
+        self.jobs: set[_Job] = set()
+        self.unwanted: set[str] = set()  # cancelled before they were pulled
+        self.inbox: deque[Request] = deque()
+        self.woken = False
+        self._room = threading.Semaphore(scheduler.settings.window)
+        self._answers: queue.SimpleQueue[Completion | BaseException | None] = queue.SimpleQueue()
+        self._pulled = -1  # requests in all, once the input has ended
+
+    def feed(self, requests: Iterator[Request]) -> None:
+        """On the input's own thread. It may block in `requests` for as long as it likes; nothing else waits for it."""
+        pulled = 0
+        try:
+            while self.open:
+                self._room.acquire()
+                request = next(requests, None)
+                if request is None or not self.open:
+                    break
+                pulled += 1
+                self.inbox.append(request)
+                if not self.woken:
+                    self.woken = True
+                    self.scheduler._loop.call_soon_threadsafe(self.scheduler._arrived, self)
+        except BaseException as error:  # noqa: BLE001  carried to the consumer's thread and raised there
+            self.broken(error)
+        self._pulled = pulled
+        self._answers.put(None)  # so that a consumer that has everything looks up
+
+    def answer(self, completion: Completion) -> None:
+        if self.open:
+            self._answers.put(completion)
+
+    def broken(self, error: BaseException) -> None:
+        self._answers.put(error)
+
+    def answers(self) -> Iterator[Completion]:
+        """On the consumer's thread."""
+        given = 0
+        while given != self._pulled:
+            answer = self._answers.get()
+            if answer is None:
+                continue
+            if isinstance(answer, BaseException):
+                raise answer
+            given += 1
+            self._room.release()
+            yield answer
+
+
+async def _awaited(answer: Awaitable[Completion]) -> Completion:
+    return await answer
+
+
+def _unanswered(request: Request, finish: Any, reason: str) -> Completion:
+    none = np.empty(0, np.int32)
+    return Completion(request.key, "", none, np.empty(0, np.float32), none, finish, request.policy_id, error=reason)

@@ -1,0 +1,54 @@
+"""What SwS believes: two judges on a problem's quality, eight answers on its solution, eight of the student's on its difficulty.
+
+Source: SwS (arXiv 2506.08989, section 2.4) and its released filter: keep iff the first judge says perfect and the second perfect or
+acceptable; the answer is the mode of the votes where at least half of all votes agree; the student's accuracy lies in [25 %, 75 %].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from filters.difficulty import PRESETS, Band
+from filters.verifiers.math import equal_answers
+
+Judgement = Literal["perfect", "acceptable", "bad"]
+JUDGEMENTS: tuple[Judgement, ...] = ("perfect", "acceptable", "bad")
+NOTHING = frozenset({"", "none", "null", "nan", "n/a", "unknown"})
+"""What an extractor says where it found no answer; in the released code "None" could win the vote."""
+
+
+def keeps(first: Judgement | None, second: Judgement | None) -> bool:
+    """Two of the nine pairs of judgements keep a problem; an unreadable one keeps nothing."""
+    return first == "perfect" and second in ("perfect", "acceptable")
+
+
+def consistent_answer(answers: Sequence[str], agreement: int) -> tuple[str | None, int]:
+    """(the answer that most votes give, its votes); None where fewer than `agreement` agree, or where two answers have as many.
+
+    `answers`: one per vote, as extracted; one that says nothing is a vote for nothing. Different spellings of one value are one answer,
+    whose text is its first.
+    """
+    classes: list[list[str]] = []
+    for answer in answers:
+        if answer.strip().lower() in NOTHING:
+            continue
+        home = next((c for c in classes if c[0] == answer or equal_answers(c[0], answer)), None)
+        if home is None:
+            classes.append([answer])
+        else:
+            home.append(answer)
+    votes = sorted((len(c) for c in classes), reverse=True)
+    if not votes or votes[0] < agreement or (len(votes) > 1 and votes[1] == votes[0]):
+        return None, votes[0] if votes else 0
+    return next(c[0] for c in classes if len(c) == votes[0]), votes[0]
+
+
+def half_of(votes: int) -> int:
+    """At least half of all votes: 4 of 8, 4 of 7."""
+    return -(-votes // 2)
+
+
+def right_difficulty(passes: int, n: int, band: Band = PRESETS["sws"]) -> bool:
+    """2 to 6 of 8."""
+    return band.contains(passes, n)
