@@ -45,7 +45,9 @@ def policy(variant: Callable[[int], str]) -> Callable[[Request, str], str]:
     return say
 
 
-def play(specs: list[RolloutSpec], engine: FakeEngine, settings: dict | None = None, extra: Sequence[Any] = (), **context: Any) -> tuple[StepRollouts, StepContext]:  # fmt: skip
+def play(
+    specs: list[RolloutSpec], engine: FakeEngine, settings: dict | None = None, extra: Sequence[Any] = (), **context: Any
+) -> tuple[StepRollouts, StepContext]:
     made = rollouts(engine)
     ctx = StepContext(0, 1, 7, specs, SAMPLING, "policy", render=made.render, dialect="compact", **context)
     strategies = [Svs(settings), *extra]

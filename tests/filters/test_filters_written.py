@@ -69,7 +69,9 @@ def test_a_failure_after_a_success_does_not_give_the_earlier_text() -> None:
 
 
 PIECES = st.lists(
-    st.sampled_from(["```", "```text\n", "\n```\n", "</think>", "<think>", "**Reconstructed Question:**", '{"problem": "', '"}', "\n", TEXT, "\x00", "\ud800", "####"])
+    st.sampled_from(
+        ["```", "```text\n", "\n```\n", "</think>", "<think>", "**Reconstructed Question:**", '{"problem": "', '"}', "\n", TEXT, "\x00", "\ud800", "####"]
+    )
     | st.text(max_size=20),
     max_size=12,
 ).map("".join)  # fmt: skip
@@ -83,7 +85,7 @@ def test_no_answer_breaks_the_parsers_and_what_they_read_is_in_the_answer(said: 
         assert text in said.replace("\x00", "\ufffd").replace("\ud800", "\ufffd")
     assert "```" not in text and "\x00" not in text
     verdict = get_verifier("written").verify(Problem("task", verifier="written", spec={"form": form}), said)
-    assert (verdict.outcome, verdict.reward) == (("pass", 1.0) if text else ("fail", 0.0))
+    assert (verdict.outcome, verdict.reward) == ("pass" if text else "fail", 0.0)
 
 
 def test_the_verifier_refuses_a_form_that_it_does_not_know() -> None:
