@@ -100,7 +100,7 @@ def streams(lake: Lake) -> pl.DataFrame:
         )
         SELECT round, stream, count(*) AS groups, count(*) FILTER (mixed) AS mixed, sum(answers)::BIGINT AS answers,
                sum(reward) / sum(answers) AS reward, sum(passes)::BIGINT AS passes, sum(tokens)::BIGINT AS tokens
-        FROM each GROUP BY ALL ORDER BY round, stream <> 'main', stream
+        FROM each GROUP BY round, stream ORDER BY round, CASE stream WHEN 'main' THEN '' ELSE stream END
         """
     )
 
@@ -110,7 +110,7 @@ def funnel(lake: Lake) -> pl.DataFrame:
     return lake.query(
         """
         SELECT round, strategy, rule, count(*) FILTER (NOT kept) AS refused, count(*) FILTER (kept) AS kept
-        FROM decisions WHERE stage = 'train' GROUP BY ALL ORDER BY round, strategy, kept > 0, refused DESC, rule
+        FROM decisions WHERE stage = 'train' GROUP BY ALL ORDER BY round, strategy, kept, refused DESC, rule
         """
     )
 
