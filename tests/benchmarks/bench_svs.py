@@ -109,7 +109,8 @@ def references(folder: Path) -> dict[str, list[bool]]:
     with synth.open_run(folder) as one:
         rows = one.query("""
             SELECT d.candidate_id, any_value(p.prompt) AS prompt, any_value(p.reference) AS reference, any_value(p.verifier) AS verifier,
-                   bool_or(d.rule = 'mixed') AS solved, bool_or(d.rule = 'band' AND d.kept) AS rewarded, bool_or(d.rule = 'mixed' AND d.kept) AS trained
+                   bool_or(d.rule = 'mixed') AS solved, bool_or(d.rule = 'band' AND d.kept) AS rewarded,
+                   bool_or(d.rule = 'mixed' AND d.kept) AS trained
             FROM decisions d JOIN problems p USING (problem_id) WHERE d.strategy = 'svs' AND d.stage = 'train' GROUP BY d.candidate_id ORDER BY 1
         """)
     wrong: dict[str, list[bool]] = {"written": [], "solved": [], "rewarded": [], "trained": []}
@@ -195,7 +196,7 @@ def pair(root: Path, seed: int, overrides: list[str]) -> dict[str, dict[str, Any
     found = {}
     for arm in ARMS:
         folder = root / f"{arm}-{seed}"
-        change = [] if arm == "svs" else [f"strategies={{}}", f"train.steps={plain_steps(root / f'svs-{seed}')}"]
+        change = [] if arm == "svs" else ["strategies={}", f"train.steps={plain_steps(root / f'svs-{seed}')}"]
         cost = run(folder, seed, [*overrides, *change])
         found[arm] = measures(folder)
         numbers = {k: round(float(np.mean(v)), 4) for k, v in found[arm].items() if k.startswith(("pass", "entropy"))}
@@ -210,7 +211,8 @@ def summary(root: Path, each: dict[int, dict[str, dict[str, Any]]]) -> None:
         values = {arm: [float(np.mean(found[arm][name])) for found in each.values()] for arm in ARMS}
         gap = over_seeds([a - b for a, b in zip(values["svs"], values["grpo"], strict=True)])
         before = float(np.mean([np.mean(found["svs"][f"{name}_before"]) for found in each.values()]))
-        line = {"bench": "svs", "figure": name, "seeds": len(each), "before": round(before, 4), **{a: round(float(np.mean(v)), 4) for a, v in values.items()}, "svs_minus_grpo": gap}  # fmt: skip
+        means = {arm: round(float(np.mean(v)), 4) for arm, v in values.items()}
+        line = {"bench": "svs", "figure": name, "seeds": len(each), "before": round(before, 4), **means, "svs_minus_grpo": gap}
         if name == "pass_1":
             line["not_inferior"] = bool(gap.get("low", gap["value"]) > -MARGIN)
         rows.append(line)
@@ -234,7 +236,8 @@ def page_of(each: dict[int, dict[str, dict[str, Any]]], rows: list[dict[str, Any
     def shown(value: dict[str, Any]) -> str:
         return f"{value['value']:.4f}" + (f" [{value['low']:.4f}, {value['high']:.4f}]" if "low" in value else "")
 
-    table = Table(["figure", "before", "SvS", "GRPO", "difference, 95 % over seeds"], [[r["figure"], *(f"{r[k]:.4f}" for k in ("before", *ARMS)), shown(r["svs_minus_grpo"])] for r in rows])  # fmt: skip
+    lines = [[r["figure"], *(f"{r[k]:.4f}" for k in ("before", *ARMS)), shown(r["svs_minus_grpo"])] for r in rows]
+    table = Table(["figure", "before", "SvS", "GRPO", "difference, 95 % over seeds"], lines)
     refs = Table(["variants", "number", "wrong reference"], [[name, count(v["n"]), shown(v)] for name, v in wrong.items()])
     figures = []
     for column, title in (("entropy", "Entropy while training, nats a token"), ("reward_mean", "Mean reward")):
@@ -246,10 +249,13 @@ def page_of(each: dict[int, dict[str, dict[str, Any]]], rows: list[dict[str, Any
                 values.append({"at": round(at), "series": arm, "value": value, "text": f"{arm}, {at:.0f} thousand trained tokens: {value:.3f}"})
         spec = charts.curve(values, [{"at": 0, "label": ""}], format=".3f", series=list(ARMS), smooth=4)
         figures.append(Figure(column, title, spec, f"{title} over thousands of trained tokens, mean of {len(each)} seeds."))
-    section = Section("svs", "SvS", "SvS against plain GRPO at equal trained tokens", "Across: thousands of trained tokens.", figures=figures, layout="two", tables=[("After training, on held-out problems", table), ("Wrong references by the world's own reading", refs)])  # fmt: skip
+    tables = [("After training, on held-out problems", table), ("Wrong references by the world's own reading", refs)]
+    title, look = "SvS against plain GRPO at equal trained tokens", "Across: thousands of trained tokens."
+    section = Section("svs", "SvS", title, look, figures=figures, layout="two", tables=tables)
     best = next(r for r in rows if r["figure"] == "pass_16")
     verdict = f"pass@16 {best['svs']:.3f} with SvS, {best['grpo']:.3f} without"
-    return page(Head("synth bench svs", "", "finished", True, verdict, "none", [("seeds", ", ".join(map(str, each)))], [], [], "", "", ""), [section], "")
+    top = Head("synth bench svs", "", "finished", True, verdict, "none", [("seeds", ", ".join(map(str, each)))], [], [], "", "", "")
+    return page(top, [section], "")
 
 
 if __name__ == "__main__":

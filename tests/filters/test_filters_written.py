@@ -70,7 +70,7 @@ def test_a_failure_after_a_success_does_not_give_the_earlier_text() -> None:
 
 PIECES = st.lists(
     st.sampled_from(
-        ["```", "```text\n", "\n```\n", "</think>", "<think>", "**Reconstructed Question:**", '{"problem": "', '"}', "\n", TEXT, "\x00", "\ud800", "####"]
+        ["```", "```text\n", "\n```\n", "</think>", "<think>", "**New problem:**", '{"problem": "', '"}', "\n", TEXT, "\x00", "\ud800", "####"]
     )
     | st.text(max_size=20),
     max_size=12,
