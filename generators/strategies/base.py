@@ -34,6 +34,7 @@ class RoundContext:
     world: World | None = None
     render: Callable[..., str] | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    solutions: Callable[[Sequence[str]], Mapping[str, str]] = lambda ids: {}
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from pipelines.report.head import Head, head, skipped
 from pipelines.report.learning import domain_section, score_section
 from pipelines.report.palette import variables
 from pipelines.report.samples import sample_section
+from pipelines.report.streams import stream_section
 from pipelines.report.training import difficulty_section, steps_section
 from pipelines.report.vega import vega
 
@@ -35,6 +36,7 @@ def render(folder: Path, begun: Mapping[str, Any], lake: Lake) -> str:
         score_section(evals),
         domain_section(evals),
         steps_section(queries.steps(lake), skipped(stages)),
+        *([streamed] if (streamed := stream_section(queries.streams(lake), queries.funnel(lake))) else []),
         difficulty_section(queries.pass_counts(lake), _band(recipe["difficulty"])),
         fate_section(fates),
         verdict_section(queries.verdict_mix(lake), queries.top_reasons(lake)),

@@ -89,6 +89,32 @@ def fates(lake: Lake) -> pl.DataFrame:
     )
 
 
+def streams(lake: Lake) -> pl.DataFrame:
+    """round, stream, groups, mixed (groups of more than one reward), answers, reward, passes, tokens: what the training steps sampled."""
+    return lake.query(
+        """
+        WITH each AS (
+            SELECT round, stream, group_id, count(*) AS answers, coalesce(min(reward) < max(reward), false) AS mixed, sum(reward) AS reward,
+                   count(*) FILTER (outcome = 'pass') AS passes, sum(response_tokens) AS tokens
+            FROM rollouts WHERE stage = 'train' GROUP BY ALL
+        )
+        SELECT round, stream, count(*) AS groups, count(*) FILTER (mixed) AS mixed, sum(answers)::BIGINT AS answers,
+               sum(reward) / sum(answers) AS reward, sum(passes)::BIGINT AS passes, sum(tokens)::BIGINT AS tokens
+        FROM each GROUP BY round, stream ORDER BY round, CASE stream WHEN 'main' THEN '' ELSE stream END
+        """
+    )
+
+
+def funnel(lake: Lake) -> pl.DataFrame:
+    """round, strategy, rule, refused, kept: what strategies decided inside the training steps, a line a rule."""
+    return lake.query(
+        """
+        SELECT round, strategy, rule, count(*) FILTER (NOT kept) AS refused, count(*) FILTER (kept) AS kept
+        FROM decisions WHERE stage = 'train' GROUP BY ALL ORDER BY round, strategy, kept, refused DESC, rule
+        """
+    )
+
+
 def verdict_mix(lake: Lake) -> pl.DataFrame:
     """round, stage, outcome, answers."""
     return lake.query("SELECT round, stage, outcome, count(*) AS answers FROM verdicts GROUP BY ALL ORDER BY round, stage, outcome")

@@ -30,6 +30,16 @@ STEPS = Section(
     "the edge of what the policy can do, so reward may start lower than the round before ended.",
     bad="Reward that falls while a round lasts, entropy that collapses towards zero, spikes of the gradient norm, answers that grow without end.",
 )
+STREAMS = Section(
+    id="streams",
+    link="Streams",
+    title="What did strategies add to the steps?",
+    look="Beside the recipe's own problems (stream main) strategies ask for groups of their own inside a step, each a stream: problems that the "
+    "policy wrote, answers to them, rewrites. The second table says what became of every problem written, rule by rule; the table "
+    "`decisions` has the reason of each, and `synth show` one problem's whole story.",
+    bad="A stream whose rewards are hardly ever mixed: it costs tokens and teaches nothing. Nearly everything refused by one rule, above all "
+    "unreadable: the policy cannot do what the strategy asks of it.",
+)
 DIFFICULTY = Section(
     id="difficulty",
     link="Difficulty",
