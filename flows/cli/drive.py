@@ -49,11 +49,11 @@ def drive(folder: Path, recipe: Recipe | None, *, prefect: bool, quiet: bool, ev
 
             run = Run.create(folder, recipe, listener=listener) if recipe is not None else Run.open(folder, listener=listener)
             opened = True
-            if ranks is not None:
-                check_ranks(ranks, run.recipe.train.trainer.get("device", "auto"), "--ranks")
-                run.trainer_ranks = ranks
             try:
                 with run:
+                    if ranks is not None:
+                        check_ranks(ranks, run.recipe.train.trainer.get("device", "auto"), "--ranks")
+                        run.trainer_ranks = ranks
                     _record(folder)
                     run.emit("run_started", folder=str(folder), recipe=run.recipe, model=run.model, resumed=recipe is None)
                     if prefect:
