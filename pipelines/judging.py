@@ -23,7 +23,8 @@ class Judge:
     @cached_property
     def tools(self) -> Tools:
         """The engine is opened when a verifier first asks, and not before."""
-        return Tools(self._generate, lambda texts: self.run.engine().embed(texts), (self.policy or self.run.policy()).id, self.run.recipe.policy.dialect)
+        policy = self.policy or self.run.policy()
+        return Tools(self._generate, lambda texts: self.run.engine().embed(texts), policy.id, self.run.recipe.policy.dialect)
 
     def requests(self, round: int, stage: str, shard: int) -> list[dict[str, Any]]:
         """Rows of `requests` for what was asked since the last call."""

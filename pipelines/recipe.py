@@ -154,7 +154,8 @@ class TrainPart(Part):
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     micro_tokens: Positive = 4096
     staleness: Annotated[int, Field(ge=0, le=1)] = 0
-    """Updates between the weights that sample a step and those that learn from it. 1 = one-step-off: the next step is sampled while this one is learned."""
+    """Updates between the weights that sample a step and those that learn from it. 1 = one-step-off: the next step is sampled while
+    this one is learned."""
     ranks: Annotated[int, Field(ge=1, le=64)] = 1
     """Processes that learn together under torchrun (FSDP2), one GPU or CPU share each; the run itself stays one process. Part of the recipe because
     sums depend on it."""

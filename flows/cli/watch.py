@@ -94,7 +94,8 @@ def _lines(state: RunState) -> list[tuple[str, str]]:
         shape = "".join(BLOCKS[-(-8 * state.pass_counts.get(k, 0) // most)] for k in range(state.probed_n + 1))
         lines.append(("difficulty", f"0 ▕{shape}▏ {state.probed_n} of {state.probed_n} passed, {sum(state.pass_counts.values()):,} problems"))
     if state.rewards:
-        lines.append(("reward", f"{spark(state.rewards)}  {state.rewards[0]:.3f} → {state.rewards[-1]:.3f} over {len(state.rewards)} steps{_how(state)}"))
+        moved = f"{state.rewards[0]:.3f} → {state.rewards[-1]:.3f} over {len(state.rewards)} steps"
+        lines.append(("reward", f"{spark(state.rewards)}  {moved}{_how(state)}"))
     if state.scores:
         scores = [f"r{round} {value:.1%} [dim]\\[{100 * low:.1f}, {100 * high:.1f}][/]" for round, value, low, high in state.scores]
         lines.append(("pass@1", "  ".join(scores)))

@@ -69,7 +69,12 @@ class RankGroup:
         with (self.home / LOG).open("ab") as log:
             # A session of its own: Ctrl-C is the run's to hear, and it closes the group.
             return subprocess.Popen(
-                [*launch, "-m", "pipelines.grpo.rank_worker"], env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                [*launch, "-m", "pipelines.grpo.rank_worker"],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
 
     def _accept(self, listener: socket.socket, token: str) -> None:

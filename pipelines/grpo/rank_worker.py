@@ -1,6 +1,6 @@
 """One rank under torchrun: calls the run that started it, and does what it is told until it is told no more.
 
-    torchrun … -m pipelines.grpo.rank_worker        (`rank_group.RankGroup` starts it)
+torchrun … -m pipelines.grpo.rank_worker        (`rank_group.RankGroup` starts it)
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Ranks from the command line: the same training as alone, a dead rank is one sentence, two ranks' checkpoint goes on with one, no process is left."""
+"""Ranks from the command line: the same training as alone, a dead rank is one sentence, one rank goes on from two, no process is left."""
 
 import json
 import math
@@ -22,7 +22,19 @@ from pipelines.run import read_lake
 
 ROOT = Path(__file__).parents[2]
 needs_two_cores = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="two ranks need two cores")
-TRAIN = ["--steps", "3", "--heldout", "0", "--quiet", "--set", "train.prompts_per_step=6", "--set", "train.group_size=4", "--set", "sampling.max_tokens=32"]
+TRAIN = [
+    "--steps",
+    "3",
+    "--heldout",
+    "0",
+    "--quiet",
+    "--set",
+    "train.prompts_per_step=6",
+    "--set",
+    "train.group_size=4",
+    "--set",
+    "sampling.max_tokens=32",
+]
 
 
 def alive(pid: int) -> bool:
@@ -155,9 +167,7 @@ def test_a_gpu_that_is_not_shown_is_refused() -> None:
         (["--preset", "rloo", "--set", "train.staleness=1"], "its ratio has no bound"),
     ],
 )
-def test_wrong_values_are_one_sentence(
-    problems: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], says: str
-) -> None:
+def test_wrong_values_are_one_sentence(problems: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], says: str) -> None:
     assert main(["train", str(problems), "--out", str(tmp_path / "run"), *arguments]) == 2
     said = capsys.readouterr().err
     assert says in said and said.count("\n") == 1
