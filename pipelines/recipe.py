@@ -152,7 +152,9 @@ class TrainPart(Part):
     final_rate: Share = 0.5
     """The learning rate falls linearly over all rounds' steps to this share of itself; 1 = it stays."""
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    """The gradient is scaled down to this norm."""
     micro_tokens: Positive = 4096
+    """Tokens forwarded at a time; more is faster as long as memory lasts."""
     staleness: Annotated[int, Field(ge=0, le=1)] = 0
     """Updates between the weights that sample a step and those that learn from it. 1 = one-step-off: the next step is sampled while
     this one is learned."""

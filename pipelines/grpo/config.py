@@ -124,6 +124,27 @@ class GRPOConfig:
         return cls(overrides=overrides, **mine)
 
 
+SETTINGS = {
+    "minibatches": "parts that a step's groups are dealt to, one optimizer update each",
+    "epochs": "how often a step's rollouts are learned from",
+    "proximal": "what the ratio is against: the weights at the start of the step (current) or the sampler's log-probs (behavior)",
+    "temperature": "of the trainer's log-probs; 0 = each rollout's own",
+    "device": "auto (a GPU where there is one, else the CPU), cpu, cuda or cuda:N",
+    "precision": "fp32, or bf16: matrix products in bfloat16; weights, optimizer and log-probs stay float32",
+    "gradient_checkpointing": "activations are computed again in the backward pass: less memory, about a third more time",
+    "lora_rank": "above 0 only low-rank adapters train, and the frozen base is the KL reference",
+    "lora_alpha": "scale of the adapters; 0 = 2 x lora_rank",
+    "lora_targets": "all-linear, or names of modules, comma separated",
+    "betas": "AdamW's",
+    "adam_eps": "AdamW's",
+    "weight_decay": "AdamW's",
+    "stop_entropy": "training stops when an update's mean entropy falls below; 0 = never",
+    "stop_kl": "training stops when the mean KL to the reference rises above; 0 = never",
+    "stop_mismatch": "training stops when the mean gap to the sampler's log-probs rises above; 0 = never",
+    "stop_grad_norm": "training stops when the gradient norm rises above; 0 = never",
+}
+"""What `train.trainer` takes, a sentence each."""
+
 OF_RECIPE = {
     **{key: f"train.{key}" for key in ("preset", "learning_rate", "warmup_steps", "max_grad_norm", "micro_tokens")},
     **{"overrides": "train.objective", "final_share": "train.final_rate", "decay_steps": "train.steps", "reference": "policy.path"},
