@@ -46,6 +46,8 @@ class Run:
         self.recipe = recipe
         self.listener = listener or (lambda kind, data: None)
         self._engine: LedgeredEngine | None = None
+        self.trainer_ranks = recipe.train.ranks
+        """Processes that learn: as the recipe says, unless whoever goes on with the run has fewer or more."""
         self.lake = Lake.open(folder, write=True, create=True)
         try:
             self.ledger = Ledger.open(folder / "ledger.sqlite")
@@ -158,7 +160,15 @@ class Run:
 
     def policy(self) -> PolicyVersion:
         """The newest committed policy: the base one before any training."""
-        rows = self.lake.query("SELECT policy_id, path, round, step, weights_hash FROM policies ORDER BY round DESC, step DESC LIMIT 1").rows()
+        return self._newest("true", ())
+
+    def policy_at(self, round: int, step: int) -> PolicyVersion:
+        """The newest committed policy as it was when step `step` of `round` had been made; step 0 = when the round began."""
+        return self._newest("round < ? OR (round = ? AND step <= ?)", (round, round, step))
+
+    def _newest(self, which: str, values: tuple[int, ...]) -> PolicyVersion:
+        columns = "policy_id, path, round, step, weights_hash"
+        rows = self.lake.query(f"SELECT {columns} FROM policies WHERE {which} ORDER BY round DESC, step DESC LIMIT 1", values).rows()
         if not rows:
             return self.first_policy()
         policy_id, path, round, step, weights_hash = rows[0]
