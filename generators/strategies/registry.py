@@ -11,8 +11,9 @@ from generators.strategies.base import Strategy
 from generators.strategies.frontier import Frontier
 from generators.strategies.paraphrase import Paraphrase
 from generators.strategies.svs import Svs
+from generators.strategies.sws import Sws
 
-_registry: dict[str, Callable[[Mapping[str, Any]], Strategy]] = {"frontier": Frontier, "paraphrase": Paraphrase, "svs": Svs}
+_registry: dict[str, Callable[[Mapping[str, Any]], Strategy]] = {"frontier": Frontier, "paraphrase": Paraphrase, "svs": Svs, "sws": Sws}
 
 
 def register_strategy(name: str, make: Callable[[Mapping[str, Any]], Strategy]) -> None:
