@@ -28,7 +28,7 @@ def prctl(option: int, value: int) -> None:
 
 
 def descendants(root: int) -> list[int]:
-    """Pids below `root`, children before grandchildren."""
+    """Living pids below `root`, children before grandchildren."""
     children: dict[int, list[int]] = {}
     for name in os.listdir("/proc"):
         if name.isdigit():
@@ -45,12 +45,6 @@ def descendants(root: int) -> list[int]:
     return found
 
 
-def reap() -> None:
-    with contextlib.suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
-
-
 def end(child: subprocess.Popen[bytes], grace: float) -> None:
     if child.poll() is None:
         child.terminate()
@@ -63,15 +57,20 @@ def end(child: subprocess.Popen[bytes], grace: float) -> None:
                 os.kill(pid, signal.SIGKILL)
         time.sleep(0.02)
         child.poll()
-        reap()
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
 
 
 def main(parent: int, grace: float, command: list[str]) -> int:
     prctl(PR_SET_CHILD_SUBREAPER, 1)
-    me = os.getpid()
-    told: list[int] = []
+    me, told = os.getpid(), []
     for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(signum, lambda s, _: told.append(s))
+    signal.signal(signal.SIGCHLD, lambda s, _: None)  # only so that it wakes us
+    woken, wake = os.pipe()
+    os.set_blocking(wake, False)
+    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
 
     def die_with_guard() -> None:
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -80,9 +79,11 @@ def main(parent: int, grace: float, command: list[str]) -> int:
 
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=die_with_guard)
     while child.poll() is None and not told and os.getppid() == parent:
-        readable, _, _ = select.select([0], [], [], POLL)
-        if readable and not os.read(0, 1):
+        readable, _, _ = select.select([0, woken], [], [], POLL)
+        if 0 in readable and not os.read(0, 1):
             break
+        if woken in readable:
+            os.read(woken, 64)
     end(child, grace)
     code = child.returncode if child.returncode is not None else 1
     return code if code >= 0 else 128 - code

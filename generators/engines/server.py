@@ -31,6 +31,16 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
 def child_environment(added: Mapping[str, str]) -> dict[str, str]:
     """Our environment without what belongs to this process (its preloads, its paths) and without anybody's keys, and with `added`."""
     kept = {k: v for k, v in os.environ.items() if k not in _OURS and not k.upper().endswith(_SECRET)}
@@ -68,7 +78,7 @@ class Server:
     def __init__(self, plan: ServerPlan, on_ready: Callable[[Server], None] | None = None) -> None:
         self.plan, self.on_ready = plan, on_ready
         self.key = secrets.token_urlsafe(24)
-        self.port = 0
+        self.port = free_port()
         self.starts = 0
         """Times it became ready; who remembers the number sees whether it was restarted."""
         self._deaths: list[float] = []
@@ -114,6 +124,23 @@ class Server:
                         raise
             return self.starts
 
+    def revive(self, seen: int) -> bool:
+        """For who could not deliver a request that it sent when `starts` was `seen`: True once another server than that one is ready.
+
+        False where the server lives: the connection broke, no more. Raises SynthError when it has died too often.
+        """
+        with self._lock:
+            for _ in range(20):
+                if self.starts != seen and self.alive():
+                    return True
+                if not self.alive():
+                    self.ensure()
+                    return True
+                if self.healthy(1.0):
+                    return False
+                time.sleep(0.1)  # a dying server takes a moment
+            return False
+
     def _count_death(self) -> None:
         now = time.monotonic()
         if self._process is not None:
@@ -144,7 +171,8 @@ class Server:
 
     def _launch(self) -> None:
         plan = self.plan
-        self.port = free_port()
+        if not self.port or not _is_free(self.port):  # whoever talks to it need not learn a new address after a restart
+            self.port = free_port()
         plan.log.parent.mkdir(parents=True, exist_ok=True)
         with plan.log.open("ab") as log:
             log.write(f"--- {plan.name}, start {self.starts + 1}, port {self.port}\n".encode())
