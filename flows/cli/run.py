@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="DIR", help="the run folder (default: runs/NAME-001, counting up)")
     parser.add_argument("--problems", action="append", default=[], metavar="[DOMAIN=]FILE", help=f"your own problems, again for more: {KINDS}")
     parser.add_argument("--map", action="append", default=[], metavar="FIELD=COLUMN,…", help="which column of --problems holds which field")
-    parser.add_argument("--engine", choices=["local"], help="what generates (default: the recipe's)")
+    parser.add_argument("--engine", choices=["local", "vllm", "openai"], help="what generates (default: the recipe's)")
     parser.add_argument("--rounds", type=int, metavar="N", help="rounds (default: the recipe's)")
     parser.add_argument("--seed", type=int, metavar="N", help="run seed (default: the recipe's)")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a recipe key; may be given again and again")

@@ -122,6 +122,7 @@ def _step(run: Run, round: int, step: int, cursor: int, problems: Sequence[Probl
     groups = sampled.groups
     if run.recipe.train.control == "shuffled_rewards":
         groups = [shuffled(g, run.recipe.seed, round, step) for g in groups]
+    run.rest_engine()
     metrics = trainer.step(groups, sampled.factors)
     after = _save(run, round, step, trainer)
     seconds = time.perf_counter() - start
