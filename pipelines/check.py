@@ -10,6 +10,7 @@ from data.errors import UserError
 from data.problems.source import check_exists
 from data.records import Problem
 from filters.verifiers.base import check_spec, get_verifier
+from generators.engines.environment import find_python
 from generators.strategies.registry import make_strategy
 from generators.worlds.registry import get_world
 from pipelines.grpo.config import GRPOConfig, trainer_settings
@@ -34,6 +35,8 @@ def check_names(recipe: Recipe) -> None:
     trainer_settings(recipe.train.preset, recipe.train.objective, recipe.train.trainer)
     _check_trainer(recipe)
     policy_folder(recipe.policy.path)
+    if recipe.engine.kind == "vllm":
+        find_python(recipe.engine.vllm.python)
     _check_world(recipe)
     for file in (*recipe.problems.files, *recipe.evaluate.benchmarks.values()):
         check_exists(file.source)

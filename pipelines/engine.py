@@ -55,4 +55,13 @@ def reached(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"engine": recipe.engine.model_copy(update={"openai": named})})
 
 
-_OPENERS: dict[str, Callable[[Run], Engine]] = {"local": _local, "openai": _openai}
+def _vllm(run: Run) -> Engine:
+    part = run.recipe.engine.vllm
+    options = {"base": run.base_policy, "policy": run.policy(), "settings": part.settings()}
+    if part.in_process:
+        return open_engine("vllm_in_process", **options)
+    scheduling = run.recipe.engine.scheduler.scheduling()
+    return open_engine("vllm", **options, log=run.dir / "logs" / "vllm.log", media=run.dir / "media", scheduling=scheduling)
+
+
+_OPENERS: dict[str, Callable[[Run], Engine]] = {"local": _local, "openai": _openai, "vllm": _vllm}

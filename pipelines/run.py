@@ -154,6 +154,12 @@ class Run:
         if self._engine is not None:
             self._engine.update(policy)
 
+    def rest_engine(self) -> None:
+        """The trainer is about to need the GPU that an engine of this run may share with it."""
+        rest = getattr(self._engine.engine, "rest", None) if self._engine is not None else None
+        if rest is not None:
+            rest()
+
     @cached_property
     def threads(self) -> int:
         return self.recipe.engine.threads or os.cpu_count() or 1

@@ -30,7 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="DIR", help="the run folder (default: runs/NAME-001, counting up)")
     parser.add_argument("--problems", action="append", default=[], metavar="[DOMAIN=]FILE", help=f"your own problems, again for more: {KINDS}")
     parser.add_argument("--map", action="append", default=[], metavar="FIELD=COLUMN,…", help="which column of --problems holds which field")
-    parser.add_argument("--engine", metavar="KIND[:ADDRESS]", help="what generates, e.g. local, openai:http://127.0.0.1:8000/v1 (default: the recipe's)")
+    what = "what generates: local, vllm, openai:http://127.0.0.1:8000/v1 (default: the recipe's)"
+    parser.add_argument("--engine", metavar="KIND[:ADDRESS]", help=what)
     parser.add_argument("--rounds", type=int, metavar="N", help="rounds (default: the recipe's)")
     parser.add_argument("--seed", type=int, metavar="N", help="run seed (default: the recipe's)")
     add_ranks(parser, "the recipe's train.ranks")

@@ -146,6 +146,8 @@ def _learn(course: _Course, sampled: Sampled, newest: PolicyVersion) -> _Learned
     groups = sampled.groups
     if run.recipe.train.control == "shuffled_rewards":
         groups = [shuffled(g, run.recipe.seed, round, step) for g in groups]
+    if course.overlap is None:
+        run.rest_engine()  # a sampler on the same GPU makes room; one that samples ahead is not on it
     lags = sampled.policy.id != newest.id
     stale = {g.id for g in groups} if lags and ratio_corrects(course.trainer.config.objective()) else set()
     metrics = course.trainer.step(groups, sampled.factors, stale=stale)
