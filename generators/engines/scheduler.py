@@ -400,7 +400,7 @@ class _Run:
                     self.woken = True
                     self.scheduler._loop.call_soon_threadsafe(self.scheduler._arrived, self)
         except BaseException as error:  # noqa: BLE001  carried to the consumer's thread and raised there
-            self.broken(error)
+            return self.broken(error)  # and the run never counts as finished: its consumer has to come to the error
         self._pulled = pulled
         self._answers.put(None)  # so that a consumer that has everything looks up
 
