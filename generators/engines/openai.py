@@ -63,7 +63,7 @@ class OpenAIEngine:
         self.usage: dict[str, int] = {"prompt": 0, "sampled": 0}
         self.scheduler = Scheduler(scheduling)
         self._together = Together(_alike, self._ask_together, group) if group > 1 else None
-        self._image = lru_cache(maxsize=64)(self._read_image)
+        self.image = lru_cache(maxsize=64)(self._read_image)
         try:
             self.dialect = dialect or self.scheduler.call(self._probe(), timeout=_PROBE_S)
         except (Busy, Failed, TimeoutError) as error:
@@ -113,19 +113,19 @@ class OpenAIEngine:
         chat = chat_api(request, self.api)
         if request.messages and not chat:
             raise Failed("conversations go to the chat API")
-        body = body_of(request, self.model, self.dialect, chat=chat, image=self._image)
+        body = body_of(request, self.model, self.dialect, chat=chat, image=self.image)
         if more:
             body.update(more)
         began = time.perf_counter()
         answer = await self.endpoints.post("chat/completions" if chat else "completions", body)
         ms = (time.perf_counter() - began) * 1e3
         completion = completions_of(answer, [request], self.dialect, policy_id=self.answered_by(answer, request), ms=ms)[0]
-        return self._counted(completion, request, usage_of(answer))
+        return self.counted(completion, request, usage_of(answer))
 
     async def _ask_together(self, requests: Sequence[Request]) -> list[Completion]:
         first = requests[0]
         chat = chat_api(first, self.api)
-        body = body_of(first, self.model, self.dialect, chat=chat, image=self._image, n=len(requests))
+        body = body_of(first, self.model, self.dialect, chat=chat, image=self.image, n=len(requests))
         began = time.perf_counter()
         answer = await self.endpoints.post("chat/completions" if chat else "completions", body)
         ms = (time.perf_counter() - began) * 1e3
@@ -133,13 +133,14 @@ class OpenAIEngine:
         prompt, sampled = usage_of(answer)
         share, rest = divmod(sampled, len(made))  # the bill is for all of them: their prompt goes to the first, which had it read
         bills = [(0 if i else prompt, share + (i < rest)) for i in range(len(made))]
-        return [self._counted(c, r, bill) for c, r, bill in zip(made, requests, bills)]
+        return [self.counted(c, r, bill) for c, r, bill in zip(made, requests, bills)]
 
     def answered_by(self, answer: Mapping[str, Any], request: Request) -> str:
         """The policy id that the answer carries; an engine whose weights change says which ones it had."""
         return self.policy_id or request.policy_id
 
-    def _counted(self, completion: Completion, request: Request, usage: tuple[int, int]) -> Completion:
+    def counted(self, completion: Completion, request: Request, usage: tuple[int, int]) -> Completion:
+        """With what it cost, and the local tokenizer's tokens where the server gave none."""
         changes: dict[str, Any] = {"usage": usage}
         if self.tokenizer_path is not None and not len(completion.tokens) and completion.text:
             changes["tokens"] = np.asarray(self.encode(completion.text), np.int32)

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from data.errors import SynthError
-from data.records import Completion, Request
+from data.records import Completion, Finish, Request
 from generators.engines.congestion import Congestion
 from generators.engines.lanes import Lanes
 
@@ -203,7 +203,7 @@ class Scheduler:
             run.jobs.add(job)
             if request.key in run.unwanted:
                 run.unwanted.discard(request.key)
-                self._end(job, _unanswered(request, "cancelled", ""))
+                self._end(job, unanswered(request, "cancelled", ""))
                 continue
             self._lanes.push(job, priority=request.priority, stream=request.purpose)
         self._pump()
@@ -225,10 +225,10 @@ class Scheduler:
         except Failed as failed:
             self._heard = self._loop.time()
             for job in jobs:
-                self._end(job, _unanswered(job.request, "error", failed.reason))
+                self._end(job, unanswered(job.request, "error", failed.reason))
         except asyncio.CancelledError:
             for job in jobs:
-                self._end(job, _unanswered(job.request, "cancelled", ""))
+                self._end(job, unanswered(job.request, "cancelled", ""))
         except Exception as error:  # noqa: BLE001  carried to the consumer's thread and raised there
             for job in jobs:
                 job.task = None
@@ -296,16 +296,16 @@ class Scheduler:
     def _wait(self, job: _Job, busy: Busy, now: float) -> None:
         """Another try after a wait with full jitter (AWS, "Exponential backoff and jitter", 2015), never before what the endpoint asked for."""
         if not job.run.open or job.unwanted:
-            return self._end(job, _unanswered(job.request, "cancelled", ""))
+            return self._end(job, unanswered(job.request, "cancelled", ""))
         if busy.counts:
             job.wrong += 1
             if job.wrong >= self.settings.tries:
-                return self._end(job, _unanswered(job.request, "error", f"{busy.reason}; asked {job.tries} times"))
+                return self._end(job, unanswered(job.request, "error", f"{busy.reason}; asked {job.tries} times"))
         most = min(self.settings.backoff_most_s, self.settings.backoff_s * 2 ** min(job.tries - 1, 30))
         wait = self._random.uniform(0, most) + (busy.retry_after or 0.0)
         if now + wait >= job.deadline:
             reason = f"{busy.reason}; no answer within {self.settings.deadline_s:g} s, asked {job.tries} times"
-            return self._end(job, _unanswered(job.request, "error", reason))
+            return self._end(job, unanswered(job.request, "error", reason))
         self.traffic.retried += 1
         job.timer = self._loop.call_later(wait, self._waited, job)
 
@@ -341,15 +341,15 @@ class Scheduler:
                 if all(mate.unwanted for mate in job.call):
                     job.task.cancel()
                 else:
-                    self._end(job, _unanswered(job.request, "cancelled", ""))
+                    self._end(job, unanswered(job.request, "cancelled", ""))
             elif job.timer is not None:
                 job.timer.cancel()
-                self._end(job, _unanswered(job.request, "cancelled", ""))
+                self._end(job, unanswered(job.request, "cancelled", ""))
             else:
                 waiting.add(job)
         if waiting:
             for job in self._lanes.drop(waiting.__contains__):
-                self._end(job, _unanswered(job.request, "cancelled", ""))
+                self._end(job, unanswered(job.request, "cancelled", ""))
         self._pump()
 
 
@@ -429,6 +429,7 @@ async def _awaited(answer: Awaitable[Completion]) -> Completion:
     return await answer
 
 
-def _unanswered(request: Request, finish: Any, reason: str) -> Completion:
+def unanswered(request: Request, finish: Finish, reason: str) -> Completion:
+    """The completion of a request that got none: finish "error" with the reason, or "cancelled"."""
     none = np.empty(0, np.int32)
     return Completion(request.key, "", none, np.empty(0, np.float32), none, finish, request.policy_id, error=reason)

@@ -312,7 +312,8 @@ def test_a_model_that_is_not_served_is_named_with_those_that_are() -> None:
 
 
 def test_a_wrong_path_is_one_sentence() -> None:
-    with Stub(lambda stub, path, body: Reply({"detail": "Not Found"}, status=404)) as stub, pytest.raises(UserError, match="404: Not Found; is this the base"):
+    nothing = Reply({"detail": "Not Found"}, status=404)
+    with Stub(lambda stub, path, body: nothing) as stub, pytest.raises(UserError, match="404: Not Found; is this the base"):
         engine(stub.url, model="stub")
 
 
