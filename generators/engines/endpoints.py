@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from data.errors import SynthError, UserError
-from generators.engines.scheduler import Busy, Failed
+from generators.engines.sending import Busy, Failed
 
 if TYPE_CHECKING:
     import aiohttp

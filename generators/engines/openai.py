@@ -17,11 +17,12 @@ from generators.engines import structured
 from generators.engines.base import Capabilities
 from generators.engines.endpoints import Endpoints
 from generators.engines.scheduler import Busy, Failed, Scheduler, Scheduling, Together
-from generators.engines.wire import Dialect, body_of, chat_api, completions_of, usage_of
+from generators.engines.wire import Dialect, body_of, chat_api, completions_of, gap_of, usage_of
 
 _OPTIONAL = ("return_token_ids", "logprobs", "seed", "max_tokens", "response_format", "top_p", "temperature")
 """Fields that a server may refuse and that a request can do without, the least common first."""
 _PROBE_S = 60.0
+_TELLING = 0.05  # nats between the two likeliest tokens, below which halving the temperature shows nothing
 
 
 class OpenAIEngine:
@@ -155,22 +156,36 @@ class OpenAIEngine:
     # -- what the endpoint can ---------------------------------------------------------------------------------------
 
     async def _probe(self) -> Dialect:
-        """Its models, then one token with everything asked for; what it refuses is left out, one field after the other."""
+        """Its models, then one token with everything asked for; what it refuses is left out, one field after the other.
+
+        A second token, drawn at half the temperature, tells whether its log-probs are those of the tempered distribution: then the gap between the
+        two likeliest tokens doubles.
+        """
         vllm = await self._look_up_model()
         dialect = Dialect(vllm=vllm, logprobs=True, token_ids=True)
         request = Request("", Sampling(max_tokens=1), seed=1, prompt="1")
         chat = chat_api(request, self.api)
+        path = "chat/completions" if chat else "completions"
         while True:
             body = body_of(request, self.model, dialect, chat=chat)
+            if dialect.logprobs:
+                body["top_logprobs" if chat else "logprobs"] = 2
             try:
-                answer = await self._patiently("chat/completions" if chat else "completions", body)
+                answer = await self._patiently(path, body)
                 break
             except Failed as refused:
                 dialect = _milder(dialect, body, refused)
         first = completions_of(answer, [request], dialect)[0]
-        choice = answer["choices"][0]
-        given = bool(choice.get("logprobs"))
-        return replace(dialect, logprobs=given, token_ids=len(first.tokens) > 0, token_prompts=vllm or not chat)
+        gap, cooler = gap_of(answer), None
+        if gap is not None and gap > _TELLING:
+            cooler = gap_of(await self._patiently(path, {**body, "temperature": 0.5}))
+        return replace(
+            dialect,
+            logprobs=bool(answer["choices"][0].get("logprobs")),
+            processed=gap is not None and cooler is not None and abs(cooler - 2 * gap) < abs(cooler - gap),
+            token_ids=len(first.tokens) > 0,
+            token_prompts=vllm or not chat,
+        )
 
     async def _look_up_model(self) -> bool:
         """Fills in the model's name where none was given; whether a vLLM serves it."""

@@ -85,3 +85,42 @@ def test_a_kind_that_there_is_not_is_one_sentence(tmp_path: Path, capsys: pytest
     assert "local" in capsys.readouterr().err
     assert main(["run", "quick", "--engine", "openai", "--out", str(tmp_path / "run")]) == 2
     assert "needs an address" in capsys.readouterr().err
+
+
+def test_a_dry_run_asks_nothing_and_says_what_the_answers_may_cost(capsys: pytest.CaptureFixture[str]) -> None:
+    price = ["--set", "engine.openai.price_out=10", "--set", "sampling.max_tokens=50"]
+    small = [w for setting in SMALL for w in ("--set", setting)]
+    words = ["run", "quick", "--engine", "openai:http://127.0.0.1:9", "--set", "only=synthesize", "--dry-run", *small, *price]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert "at most 0.05 for these answers" in said  # 24 problems x 4 answers x 50 tokens x 10 per million = 0.048
+    assert "train" not in [line.split()[0] for line in said.splitlines() if line.strip()]
+
+
+def test_an_interruption_keeps_what_was_answered(tmp_path: Path) -> None:
+    """SIGINT in the middle of generation: exit 130 at once, and the resumed run asks only for what is missing."""
+    import os
+    import signal
+    import subprocess
+    import sys
+    import time
+
+    root = Path(__file__).parents[2]
+    out = tmp_path / "run"
+    with Stub(adds_up, owner="other") as stub:
+        stub.behave = lambda s, path, body: Reply(adds_up(s, path, body).body, status=adds_up(s, path, body).status, delay=0.3)
+        words = [sys.executable, "-m", "flows.cli.main", "run", "quick", "--engine", f"openai:{stub.url}", "--out", str(out), "--quiet"]
+        words += [w for setting in (*SMALL, "only=synthesize", "engine.scheduler.concurrency=4") for w in ("--set", setting)]
+        started = subprocess.Popen(words, cwd=root, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(root)})
+        deadline = time.monotonic() + 60
+        while sum(stub.answered.values()) < 12 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        started.send_signal(signal.SIGINT)
+        began = time.monotonic()
+        _, said = started.communicate(timeout=30)
+        assert started.returncode == 130 and "go on with: synth resume" in said, said
+        assert time.monotonic() - began < 10
+        stub.behave = adds_up
+        assert main(["resume", str(out), "--quiet"]) == 0
+        repeats = sum(n - 1 for n in stub.answered.values())
+        assert len(stub.answered) == 96 and repeats <= 4  # what was on its way
