@@ -25,7 +25,12 @@ def _local(run: Run) -> Engine:
 
 
 def _openai(run: Run) -> Engine:
-    return _endpoint(run.recipe, policy_id=run.policy().id, media=run.dir / "media")
+    engine = _endpoint(run.recipe, policy_id=run.policy().id, media=run.dir / "media")
+    if not run.recipe.engine.openai.batch:
+        return engine
+    from generators.engines.batch_endpoint import BatchEngine
+
+    return BatchEngine(cast("OpenAIEngine", engine), run.dir / "batches.sqlite")
 
 
 def _endpoint(recipe: Recipe, **more: Any) -> Engine:

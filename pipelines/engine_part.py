@@ -69,6 +69,8 @@ class OpenAIPart(Part):
     """Local folder with the model's tokenizer: token counts, and multi-turn rollouts."""
     structured_tries: Positive = 3
     """Answers asked for until one has the wanted form."""
+    batch: bool = False
+    """Through the provider's batch endpoint: half the price, and up to a day for an answer. What was sent is never paid twice."""
     group: Annotated[int, Field(ge=1, le=128)] = 1
     """Samples of one input that share a request (`n`): their prompt is paid once, but a sample's seed no longer decides it alone. 1 = exact."""
     body: dict[str, Any] = {}
