@@ -251,6 +251,13 @@ class Ledger:
             sql = "SELECT error, count(*) AS times FROM requests WHERE state = 'failed' GROUP BY error ORDER BY times DESC, error LIMIT ?"
             return self._reader.execute(sql, (most,)).fetchall()
 
+    def select(self, sql: str, params: Sequence[Any] = ()) -> list[dict[str, Any]]:
+        """Rows of any query, as the file stands now; it writes nothing. sqlite3.Error where the SQL is wrong."""
+        with self._looking:
+            cursor = self._reader.execute(sql, params)
+            names = [column[0] for column in cursor.description]
+            return [dict(zip(names, row)) for row in cursor]
+
     def _select(self, columns: str, condition: str, keys: Sequence[str], params: Sequence[Any]) -> list[tuple[Any, ...]]:
         with self._reading():
             # In the order of `keys`: what was asked together lies together.

@@ -69,10 +69,11 @@ def asked_row(request: Request, now: float) -> tuple[Any, ...]:
 
 
 def answered_row(completion: Completion, now: float) -> tuple[Any, ...]:
-    """key, state, text, finish, error, tokens, logp, prompt tokens, answered by, ms, billed tokens in and out, seconds since the epoch, 1 for an error."""
+    """Key, state, text, finish, error, the three arrays, answered by, ms, billed tokens in and out, seconds since the epoch, 1 for an error."""
     c, failed = completion, completion.finish == "error"
+    said = (c.key, "failed" if failed else "done", storable(c.text), c.finish, storable(c.error))
     blobs = (_bytes(c.tokens, _INT32), _bytes(c.logp, _FLOAT32), _bytes(c.prompt_tokens, _INT32))
-    return (c.key, "failed" if failed else "done", storable(c.text), c.finish, storable(c.error), *blobs, c.policy_id, c.ms, *c.usage, now, int(failed))
+    return (*said, *blobs, c.policy_id, c.ms, *c.usage, now, int(failed))
 
 
 def completion_of(row: tuple[Any, ...]) -> Completion:
