@@ -116,7 +116,7 @@ class Run:
     @cached_property
     def model(self) -> str:
         """What the policy's weights are known by: folder and fingerprint, or the name of the model behind an endpoint."""
-        if self.recipe.engine.kind == "openai":
+        if self.recipe.engine.answering == "openai":
             return self.recipe.engine.openai.model
         return f"{self.base_policy.name}@{weights_fingerprint(self.base_policy)}"
 

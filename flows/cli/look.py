@@ -21,6 +21,8 @@ def preview(console: Console, recipe: Recipe, items: int) -> None:
     if items < 1:
         raise UserError(f"--preview {items}: give the number of items to show per stage, 1 or more")
     check_names(recipe)
+    if recipe.engine.kind == "replay":
+        raise UserError("--preview asks a few requests of its own, which no recorded run holds; preview with the engine that answered that run")
     shown = f"{items} item{'s' * (items > 1)} per stage, really run in a scratch folder; nothing is kept"
     console.print(f"[bold]preview[/] of recipe {recipe.name}: {shown}\n", soft_wrap=True)
     with tried(recipe, items) as lake:
