@@ -36,7 +36,7 @@ class Problem:
     level: int = 0  # the world's own difficulty level, 0 = unknown
     concepts: tuple[str, ...] = ()
     source: str = "user"  # user | seed | world | <strategy>
-    split: Literal["train", "heldout", "online"] = "train"  # online: made inside a training step, for that step alone
+    split: Literal["train", "heldout", "online", "refused"] = "train"  # online: for the one training step that made it; refused: by its strategy
     meta: Mapping[str, Any] = field(default_factory=dict)  # JSON-able, e.g. how the world made it
 
     @cached_property

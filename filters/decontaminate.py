@@ -16,7 +16,7 @@ hashes claim is checked on the words themselves, so a collision can hide nothing
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,13 +38,15 @@ class Hit:
 
     benchmark: str
     problem_id: str
-    rule: str  # text | gram
-    gram: str  # the shared words, empty under the rule text
+    rule: str  # text | gram | side
+    gram: str  # the shared words, empty under the rule text; under the rule side, why
 
     @property
     def reason(self) -> str:
         if self.rule == "text":
             return f"its text is that of {self.benchmark} problem {self.problem_id}"
+        if self.rule == "side":
+            return self.gram
         return f"shares {GRAM} words with {self.benchmark} problem {self.problem_id}: {self.gram}"
 
 
@@ -96,9 +98,14 @@ class HeldoutSet:
 
 
 class HeldoutIndex:
-    """Held-out sets, ready to be asked about any number of texts."""
+    """Held-out sets, ready to be asked about any number of texts.
 
-    def __init__(self, sets: Sequence[HeldoutSet]) -> None:
+    `side`: a world's own word on a text that belongs to its held-out side although no problem was made with it ("" where it does not):
+    what a policy writes can be a held-out problem that nobody has drawn yet.
+    """
+
+    def __init__(self, sets: Sequence[HeldoutSet], side: Callable[[str], str] | None = None) -> None:
+        self._side = side
         self._owners: list[tuple[str, str]] = []
         self._texts: dict[str, int] = {}
         prompts: list[str] = []
@@ -121,6 +128,8 @@ class HeldoutIndex:
     def hits(self, texts: Sequence[str]) -> list[Hit | None]:
         """For each text the held-out problem that it gives away, None where there is none; the first shared gram is named."""
         found: list[Hit | None] = [None] * len(texts)
+        if self._side is not None:
+            found = [Hit("heldout", "", "side", why) if (why := self._side(text)) else None for text in texts]
         if not self._owners:
             return found
         for place, text in enumerate(normalise_texts(texts)):

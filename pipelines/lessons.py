@@ -18,8 +18,9 @@ from generators.worlds.arithmetic import ArithmeticWorld
 from generators.worlds.arithmetic.concepts import assignment, covered
 from generators.worlds.arithmetic.draw import Draw
 from generators.worlds.arithmetic.garbled import garbled
+from generators.worlds.arithmetic.variants import Kind
 
-EASY = ("story", "tail")
+EASY: tuple[Kind, ...] = ("story", "tail")
 """Ways to keep an answer whose numbers are in the chain already."""
 
 
@@ -64,7 +65,8 @@ def _solve(world: ArithmeticWorld, problem: Problem, families: Sequence[str], re
 
 def _rewrite(world: ArithmeticWorld, problem: Problem, families: Sequence[str], renderer: Renderer, draw: Draw) -> Lesson | None:
     """Mostly from numbers of the chain, which is easy to learn; a quarter from other numbers, which is not."""
-    for kind in draw.pick_distinct(EASY, 2) if draw(0, 3) else ("answer",):
+    kinds: Sequence[Kind] = draw.pick_distinct(EASY, 2) if draw(0, 3) else ("answer",)
+    for kind in kinds:
         other = world.variant(problem, draw(0, 1 << 40), kind)
         if other is not None and other.domain in families:
             return Lesson("rewrite", renderer.render("rewrite", response=world.demonstration(problem)), f" {other.prompt}", other)

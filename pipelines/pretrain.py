@@ -21,6 +21,7 @@ from data.errors import UserError
 from data.keyed import keyed_order, keyed_rng, keyed_seed
 from data.records import Problem
 from data.render import Renderer
+from generators.worlds.arithmetic import ArithmeticWorld
 from generators.worlds.base import World
 from generators.worlds.registry import get_world
 from pipelines.lessons import lessons
@@ -148,6 +149,8 @@ def _examples(world: World, plan: Plan, seed: int) -> Iterator[tuple[Problem, st
     renderer = Renderer([PROMPTS], "compact")
     families = [family for family in world.families() if family not in plan.without]
     if plan.tasks:
+        if not isinstance(world, ArithmeticWorld):
+            raise UserError(f"plan: world {world.name} has no lessons but in solving; leave `tasks` out")
         for lesson in lessons(world, dict(plan.tasks), families, renderer, seed):
             yield lesson.problem, lesson.prompt, lesson.answer + END
     cells = {f"{family}.{level}": (family, level) for family in families for level in world.levels()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from data.records import Problem, with_problem
 from data.tables import problem_from_row
 from filters.decontaminate import HeldoutIndex, HeldoutSet
 from filters.verifier_choice import choose_verifier
+from generators.worlds.base import World
 from generators.worlds.registry import get_world
 from pipelines.recipe import Recipe
 from pipelines.run import Run, is_run, read_lake
@@ -75,10 +76,17 @@ def benchmarks_of(problem: Problem) -> Sequence[str]:
 
 def heldout_index(run: Run) -> HeldoutIndex:
     """What no training problem may give away, as the lake holds it: asked about every candidate of every round."""
-    return index_of(heldout_problems(run), _benchmarks(run, judgeable=False))
+    world = run.world
+    return index_of(heldout_problems(run), _benchmarks(run, judgeable=False), None if world is None else lambda text: side_of(world, text))
 
 
-def index_of(own: Sequence[Problem], benchmarks: dict[str, list[Problem]]) -> HeldoutIndex:
+def side_of(world: World, text: str) -> str:
+    """Why this text of the world's language belongs to its held-out side, "" where it does not or is not of that language."""
+    read = world.read(text)
+    return "" if read is None or read.split == "train" else f"the numbers it tells in {read.domain} belong to the held-out side"
+
+
+def index_of(own: Sequence[Problem], benchmarks: dict[str, list[Problem]], side: Callable[[str], str] | None = None) -> HeldoutIndex:
     """The world's own held-out problems by the text rule, everything from files by the 13-gram rule too.
 
     Why not grams for a world: its templates are shared by construction. Of 5,005 training problems of the arithmetic world 152 (3 %) share
@@ -87,7 +95,7 @@ def index_of(own: Sequence[Problem], benchmarks: dict[str, list[Problem]]) -> He
     world = [p for p in own if p.source == "world"]
     files = [p for p in own if p.source != "world"]
     sets = [HeldoutSet(name, problems) for name, problems in sorted(benchmarks.items())]
-    return HeldoutIndex([*sets, HeldoutSet(HELDOUT, files), HeldoutSet(HELDOUT, world, grams=False)])
+    return HeldoutIndex([*sets, HeldoutSet(HELDOUT, files), HeldoutSet(HELDOUT, world, grams=False)], side)
 
 
 def user_problems(recipe: Recipe) -> Iterator[tuple[str, Problem]]:

@@ -128,6 +128,8 @@ def _from_lake(state: RunState, lake: Lake) -> None:
         for stage, rule, kept, count in rows.iter_rows():
             if stage == "synthesize":
                 state.proposed += count
+                if not kept:
+                    state.refused[rule] = state.refused.get(rule, 0) + count
             elif kept:
                 state.kept += count
             else:

@@ -9,7 +9,18 @@ from typing import Any, Protocol
 import polars as pl
 
 from data.records import Candidate, Embed, Generate, Group, GroupEdit, Problem, RolloutSpec, Sampling
+from generators.strategies.speaker import Speaker
 from generators.worlds.base import World
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a strategy decided about something it made: a row of `decisions`, its problem a row of `problems`."""
+
+    candidate: Candidate
+    rule: str
+    kept: bool
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -17,7 +28,13 @@ class RoundContext:
     """What a strategy may know when it proposes candidates for a round.
 
     `difficulty`: one row per probed problem (problem_id, domain, level, concepts, passes, n, pass_rate, policy_id, round),
-    all rounds so far; `problems`: by id. `render(template, **values)` gives a prompt in the policy's dialect.
+    all rounds so far; `history`: one row per problem and visit in time order (problem_id, domain, level, round, step, passes, n; step 0
+    is a probe, others are training steps); `problems`: by id, those of both tables. `render(template, **values)` gives a prompt in the
+    policy's dialect. `teacher(path)` opens another policy to ask; `embedder(path)` a local folder that embeds.
+
+    `heldout(texts)` says for each text why it may not be trained on, "" where it may. `decide` records what becomes of a candidate that
+    is not proposed; in the end those decisions lie in `decided`, in order. `solutions(problem ids)` gives for those that the policy
+    solved in this round's probe one of its right answers.
     """
 
     round: int
@@ -34,17 +51,26 @@ class RoundContext:
     world: World | None = None
     render: Callable[..., str] | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    history: pl.DataFrame = field(default_factory=pl.DataFrame)
+    model: str = ""
+    dialect: str = "compact"
+    structured: bool = False  # the engine can hold an answer to a schema
+    teacher: Callable[[str], Speaker] | None = None
+    embedder: Callable[[str], Embed] | None = None
+    heldout: Callable[[Sequence[str]], Sequence[str]] = lambda texts: [""] * len(texts)
+    decided: list[Decision] = field(default_factory=list)
     solutions: Callable[[Sequence[str]], Mapping[str, str]] = lambda ids: {}
 
+    @property
+    def speaker(self) -> Speaker:
+        """The policy itself."""
+        if self.render is None:
+            raise ValueError("this round has no prompts: a strategy that asks the policy needs `render`")
+        return Speaker(self.generate, self.render, self.policy_id, self.model, self.dialect, self.structured)
 
-@dataclass(frozen=True)
-class Decision:
-    """What a strategy decided about something it made inside a step: a row of `decisions`, its problem a row of `problems`."""
-
-    candidate: Candidate
-    rule: str
-    kept: bool
-    reason: str
+    def decide(self, problem: Problem, strategy: str, parents: Sequence[str], rule: str, kept: bool, reason: str) -> None:
+        """One row per candidate and rule; the candidate is told from others by its parents."""
+        self.decided.append(Decision(Candidate(problem, self.round, strategy, tuple(parents)), rule, kept, reason))
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from generators.strategies.mr_rlvr import MrRlvr
 from generators.strategies.paraphrase import Paraphrase
 from generators.strategies.rlpt import Rlpt
 from generators.strategies.svs import Svs
+from generators.strategies.sws import Sws
 
 _registry: dict[str, Callable[[Mapping[str, Any]], Strategy]] = {
     "clpo": Clpo,
@@ -24,6 +25,7 @@ _registry: dict[str, Callable[[Mapping[str, Any]], Strategy]] = {
     "paraphrase": Paraphrase,
     "rlpt": Rlpt,
     "svs": Svs,
+    "sws": Sws,
 }
 
 

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from typing import Literal
 
 from filters.difficulty import PRESETS, Band
-from filters.verifiers.math import equal_answers
+from filters.verifiers.extraction import find_answer
+from filters.verifiers.math import compare_answers
 
 Judgement = Literal["perfect", "acceptable", "bad"]
 JUDGEMENTS: tuple[Judgement, ...] = ("perfect", "acceptable", "bad")
@@ -23,6 +24,16 @@ def keeps(first: Judgement | None, second: Judgement | None) -> bool:
     return first == "perfect" and second in ("perfect", "acceptable")
 
 
+def stated_answer(response: str) -> str:
+    """The one answer that a response marks as its own, "" where it marks none, or two."""
+    answer, why = find_answer(response, "strict", same_answer, plausible=lambda text: True)
+    return answer if answer is not None and not why else ""
+
+
+def same_answer(one: str, other: str) -> bool:
+    return one == other or compare_answers(one, other)[0] == "pass"
+
+
 def consistent_answer(answers: Sequence[str], agreement: int) -> tuple[str | None, int]:
     """(the answer that most votes give, its votes); None where fewer than `agreement` agree, or where two answers have as many.
 
@@ -33,7 +44,7 @@ def consistent_answer(answers: Sequence[str], agreement: int) -> tuple[str | Non
     for answer in answers:
         if answer.strip().lower() in NOTHING:
             continue
-        home = next((c for c in classes if c[0] == answer or equal_answers(c[0], answer)), None)
+        home = next((c for c in classes if same_answer(c[0], answer)), None)
         if home is None:
             classes.append([answer])
         else:

@@ -28,7 +28,7 @@ NEIGHBOURS = 3
 
 def audit_stage(run: Run, round: int) -> Summary:
     candidates = run.lake.query(
-        f"SELECT {', '.join(COLUMNS)} FROM decisions WHERE round = ? AND stage = 'synthesize' ORDER BY candidate_id", (round,)
+        f"SELECT {', '.join(COLUMNS)} FROM decisions WHERE round = ? AND stage = 'synthesize' AND kept ORDER BY candidate_id", (round,)
     )
     ids = candidates["problem_id"].to_list()
     problems = {p.id: p for p in problems_by_id(run, sorted(set(ids)))}

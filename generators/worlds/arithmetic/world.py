@@ -70,7 +70,8 @@ class ArithmeticWorld:
         shape, numbers = _recall(problem)
         draw = Draw(keyed_seed(key, "arithmetic", "paraphrase", problem.id))
         for _ in range(_ATTEMPTS):
-            other = _problem(_family(problem.domain), shape, numbers, draw, problem.split, {"paraphrase_of": problem.id, "key": key})
+            made = {"paraphrase_of": problem.id, "key": key}
+            other = _problem(_family(problem.domain), shape, numbers, draw, split_of(problem.domain, numbers), made)
             if other.prompt != problem.prompt:
                 return other
         raise AssertionError(f"shape {shape.name} of {problem.domain} has one surface only")
@@ -84,13 +85,13 @@ class ArithmeticWorld:
         if world_problem(self.name, problem) is None:
             return None
         shape, numbers = _recall(problem)
-        draw = Draw(keyed_seed(key, "arithmetic", "variant", problem.id))
+        draw, side = Draw(keyed_seed(key, "arithmetic", "variant", problem.id)), split_of(problem.domain, numbers)
         for way in [kind] if kind else draw.pick_distinct(KINDS, len(KINDS)):
-            tales = list(variants(_family(problem.domain), shape, numbers, way, problem.split))
+            tales = list(variants(_family(problem.domain), shape, numbers, way, side))
             for tale in draw.pick_distinct(tales, min(len(tales), 8)):
                 text = tale.tell(draw)
                 reading = read(text)
-                if reading is not None and reading.answer == problem.reference and reading.split == problem.split and text != problem.prompt:
+                if reading is not None and reading.answer == problem.reference and reading.split == side and text != problem.prompt:
                     return _read_problem(text, reading, {"variant_of": problem.id, "kind": way, "key": key})
         return None
 
@@ -99,7 +100,8 @@ class ArithmeticWorld:
         if world_problem(self.name, problem) is None:
             return None
         shape, numbers = _recall(problem)
-        found = spoiled(_family(problem.domain), shape, numbers, Draw(keyed_seed(key, "arithmetic", "spoil", problem.id)), problem.split)
+        draw, side = Draw(keyed_seed(key, "arithmetic", "spoil", problem.id)), split_of(problem.domain, numbers)
+        found = spoiled(_family(problem.domain), shape, numbers, draw, side)
         if found is None:
             return None
         text, reading = found
