@@ -63,14 +63,21 @@ def test_places_against_all_orders_that_respect_the_needs(n: int, data: st.DataO
 
 
 def test_steps_that_commute_count_as_right_in_either_order() -> None:
-    said = {"<order>1 2 3 4</order>": 1.0, "<order>1, 3, 2, 4</order>": 1.0, "<order>2 1 3 4</order>": 0.5, "1 3 2 4": 1.0, '{"order": [1, 3, 2, 4]}': 1.0}
+    said = {"<order>1 2 3 4</order>": 1.0, "<order>1, 3, 2, 4</order>": 1.0, "1 3 2 4": 1.0, '{"order": [1, 3, 2, 4]}': 1.0}
+    said["<order>2 1 3 4</order>"] = 0.5
     for response, reward in said.items():
         assert verify_all([(DIAMOND, response)])[0].reward == reward, response
     assert verify_all([(CHAIN, "<order>2 3 1</order>")])[0].outcome == "pass"
     assert verify_all([(CHAIN, "<order>1 2 3</order>")])[0].reward == 0.0
 
 
-@pytest.mark.parametrize("said", ["", "<order>1 2</order>", "<order>1 1 2</order>", "<order>1 2 3 4</order>", "<order>a</order>", "first 2 then 3 then 1", '{"order": "231"}', '{"order": [2.0, 3, 1]}', "[" * 9999])  # fmt: skip
+NO_ORDER = [
+    "", "<order>1 2</order>", "<order>1 1 2</order>", "<order>1 2 3 4</order>", "<order>a</order>", "first 2 then 3 then 1", '{"order": "231"}',
+    '{"order": [2.0, 3, 1]}', "[" * 9999,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("said", NO_ORDER)
 def test_what_is_no_permutation_is_worth_nothing(said: str) -> None:
     assert verify_all([(CHAIN, said)])[0].reward == 0.0 and verify_all([(CHAIN, said)])[0].outcome == "fail"
 
@@ -132,7 +139,8 @@ def test_wrong_specs_are_refused(name: str, spec: dict) -> None:
     assert get_verifier(name).verify(Problem("q", verifier=name, spec=spec), "x").outcome == "unknown"
 
 
-PIECES = st.lists(st.sampled_from(["<m1>", "</m1>", "<order>", "</order>", "<segment>", "</segment>", "1 2 3", "36", "</think>", '{"order": [', "]}", "\x00", "\ud800"]) | st.text(max_size=8), max_size=10).map("".join)  # fmt: skip
+BITS = ["<m1>", "</m1>", "<order>", "</order>", "<segment>", "</segment>", "1 2 3", "36", "</think>", '{"order": [', "]}", "\x00", "\ud800"]
+PIECES = st.lists(st.sampled_from(BITS) | st.text(max_size=8), max_size=10).map("".join)
 
 
 @given(PIECES)

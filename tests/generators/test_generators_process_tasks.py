@@ -78,10 +78,11 @@ def test_masks_put_back_give_the_solution(seed: int, share: float, most: int) ->
 def context(**changes: object) -> RoundContext:
     world = get_world("arithmetic")
     made = [world.make(f, level, i, seed=3, split="train") for f in world.families() for level in (2, 4) for i in range(3)]
-    given = dict(
-        round=1, seed=5, budget=40, difficulty=pl.DataFrame(), problems={p.id: p for p in made}, band=(0.1, 0.9), group_size=8, policy_id="p",
-        sampling=Sampling(), generate=lambda requests: iter(()), world=world, render=Renderer([PROMPTS], "instruct").render,
-    )  # fmt: skip
+    given = {
+        "round": 1, "seed": 5, "budget": 40, "difficulty": pl.DataFrame(), "problems": {p.id: p for p in made}, "band": (0.1, 0.9), "group_size": 8,
+        "policy_id": "p", "sampling": Sampling(), "generate": lambda requests: iter(()), "world": world,
+        "render": Renderer([PROMPTS], "instruct").render,
+    }  # fmt: skip
     return RoundContext(**{**given, **changes})  # type: ignore[arg-type]
 
 

@@ -39,7 +39,8 @@ def test_the_grammar_asked_for_is_the_grammar_read(mode: str, structured: bool) 
         assert ('under "problem"' in text) is structured and ("```text" in text) is not structured
         assert not structured or "```" not in text
         assert "36" not in text or "worked answer" in text  # a rewriter is not shown the answer
-    said = '{"problem": "How many are nine rolls on each of four trays?"}' if structured else "```text\nHow many are nine rolls on each of four trays?\n```"
+    question = "How many are nine rolls on each of four trays?"
+    said = f'{{"problem": "{question}"}}' if structured else f"```text\n{question}\n```"
     assert read_problem(said, "json" if structured else "fenced")[0]
 
 
