@@ -124,7 +124,7 @@ class Request:
         return content_hash("request", self.model, self.policy_id, self.input_key, self.sampling.key(), self.structured, self.seed, self.index)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Completion:
     """What an engine answered to the request with this `key`: exactly the tokens that were sampled."""
 

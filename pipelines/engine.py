@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from generators.engines.base import Engine
 from generators.engines.registry import open_engine
+from pipelines.recipe import Recipe
 
 if TYPE_CHECKING:
+    from generators.engines.openai import OpenAIEngine
     from pipelines.run import Run
 
 
@@ -23,20 +25,43 @@ def _local(run: Run) -> Engine:
 
 
 def _openai(run: Run) -> Engine:
-    part, recipe = run.recipe.engine.openai, run.recipe
+    return _endpoint(run.recipe, policy_id=run.policy().id, media=run.dir / "media")
+
+
+def _endpoint(recipe: Recipe, **more: Any) -> Engine:
+    part = recipe.engine.openai
     return open_engine(
         "openai",
         url=part.url,
         model=part.model,
-        policy_id=run.policy().id,
         api="chat" if part.api == "chat" or (part.api == "auto" and recipe.policy.dialect == "instruct") else "completions",
         key_env=part.key_env,
         tokenizer=part.tokenizer,
-        media=run.dir / "media",
         scheduling=recipe.engine.scheduler.scheduling(),
         structured_tries=part.structured_tries,
+        group=part.group,
         body=part.body,
+        **more,
     )
 
 
-_OPENERS: dict[str, Callable[[Run], Engine]] = {"local": _local, "openai": _openai}
+def reached(recipe: Recipe) -> Recipe:
+    """The recipe once its endpoint has answered, with the model's name filled in; UserError where nobody does. Other engines open when needed."""
+    if recipe.engine.kind != "openai":
+        return recipe
+    engine = _endpoint(recipe)
+    engine.close()
+    named = recipe.engine.openai.model_copy(update={"model": cast("OpenAIEngine", engine).model})
+    return recipe.model_copy(update={"engine": recipe.engine.model_copy(update={"openai": named})})
+
+
+def _vllm(run: Run) -> Engine:
+    part = run.recipe.engine.vllm
+    options = {"base": run.base_policy, "policy": run.policy(), "settings": part.settings()}
+    if part.in_process:
+        return open_engine("vllm_in_process", **options)
+    scheduling = run.recipe.engine.scheduler.scheduling()
+    return open_engine("vllm", **options, log=run.dir / "logs" / "vllm.log", media=run.dir / "media", scheduling=scheduling)
+
+
+_OPENERS: dict[str, Callable[[Run], Engine]] = {"local": _local, "openai": _openai, "vllm": _vllm}

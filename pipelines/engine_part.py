@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, field_validator
 
 from generators.engines.scheduler import Scheduling
 from pipelines.part import Part, Positive
+from pipelines.vllm_part import VllmPart
 
 Seconds = Annotated[float, Field(gt=0)]
 
@@ -68,6 +69,8 @@ class OpenAIPart(Part):
     """Local folder with the model's tokenizer: token counts, and multi-turn rollouts."""
     structured_tries: Positive = 3
     """Answers asked for until one has the wanted form."""
+    group: Annotated[int, Field(ge=1, le=128)] = 1
+    """Samples of one input that share a request (`n`): their prompt is paid once, but a sample's seed no longer decides it alone. 1 = exact."""
     body: dict[str, Any] = {}
     """Fields added to every request, e.g. {reasoning_effort = "low"}."""
     price_in: Annotated[float, Field(ge=0)] = 0
@@ -96,10 +99,11 @@ class OpenAIPart(Part):
 
 
 class EnginePart(Part):
-    kind: Literal["local", "openai"] = "local"
-    """`local` is the embedded engine: any machine, no server; `openai` any OpenAI-compatible endpoint."""
+    kind: Literal["local", "vllm", "openai"] = "local"
+    """`local` is the embedded engine: any machine, no server; `vllm` a vLLM server of our own; `openai` any OpenAI-compatible endpoint."""
     scheduler: SchedulerPart = SchedulerPart()
     openai: OpenAIPart = OpenAIPart()
+    vllm: VllmPart = VllmPart()
     threads: Annotated[int, Field(ge=0, le=256)] = 1
     """CPU threads for generation and training; 0 = all cores. Part of the recipe because sums depend on it."""
     batch_rows: Positive = 512
@@ -107,5 +111,16 @@ class EnginePart(Part):
 
     def lineage(self) -> dict[str, Any]:
         """What the policy's lineage counts of it: what moves a number on the embedded engine. Which engine answers, and how it is reached, is not
-        in the lineage: a ledger answers the same requests wherever they were first sent."""
-        return {"threads": self.threads, "batch_rows": self.batch_rows}
+        in the lineage: a ledger answers the same requests wherever they were first sent. The name of a model behind an endpoint is what its weights
+        are known by, and counts; so does what changes the answers to a request without being in it."""
+        named = {"model": self.openai.model} if self.openai.model else {}
+        drawn = {"anneal": list(self.vllm.anneal)} if self.vllm.anneal else {}
+        return named | drawn | {"threads": self.threads, "batch_rows": self.batch_rows}
+
+
+def engine_changes(text: str | None) -> dict[str, Any]:
+    """What `--engine KIND[:ADDRESS]` changes in a recipe, as keyword arguments of `load_recipe`."""
+    if text is None:
+        return {}
+    kind, _, address = text.partition(":")
+    return {"engine__kind": kind} | ({f"engine__{kind}__url": address} if address else {})

@@ -41,7 +41,7 @@ def measure(lake: Lake) -> Pilot:
     tokens, prompt, answers = lake.query("SELECT sum(response_tokens), avg(prompt_tokens), count(*) FROM rollouts").row(0)
     took = dict(lake.query("SELECT stage, sum(seconds) FROM stages GROUP BY stage").iter_rows())
     counted = dict(lake.query("SELECT stage, sum(response_tokens) FROM rollouts GROUP BY stage").iter_rows())
-    sums = "sum(seconds - generate_seconds), sum(generate_seconds), sum(rollouts), sum(groups), sum(groups_sampled)"
+    sums = "sum(greatest(seconds - generate_seconds, learn_seconds)), sum(generate_seconds), sum(rollouts), sum(groups), sum(groups_sampled)"
     steps = lake.query(f"SELECT {sums} FROM train_steps").row(0)
     train_seconds, generate_seconds, rollouts, groups, sampled = (float(x or 0) for x in steps)
     # The first stage that generates loads the engine, so the probe's pace says more than the first evaluation's.

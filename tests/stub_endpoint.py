@@ -1,4 +1,4 @@
-"""A loopback endpoint with a temper: OpenAI-compatible, cheap in CPU, counts what it is asked. In a thread for tests, a process of its own for benchmarks.
+"""A loopback endpoint with a temper: OpenAI-compatible, cheap in CPU, counts what it is asked. A thread for tests, a process for benchmarks.
 
     python tests/stub_endpoint.py --latency 0.1 --tail 0 --busy 0.02 --garbage 0.01     prints its port; GET /stub gives the counts as JSON
 """
@@ -31,7 +31,9 @@ class Reply:
     cut: int | None = None
 
     def bytes(self) -> bytes:
-        return self.body if isinstance(self.body, bytes) else orjson.dumps(self.body)
+        if not isinstance(self.body, bytes):
+            self.body = orjson.dumps(self.body)
+        return self.body
 
 
 Behaviour = Callable[["Stub", str, dict[str, Any]], Reply]
@@ -60,7 +62,7 @@ def completion(body: Mapping[str, Any], path: str, text: str | None = None) -> d
             choice["logprobs"] = {"content": [{"logprob": -0.5}] * n} if chat else {"token_logprobs": [-0.5] * n}
         choices.append(choice)
     n = len(choices)
-    return {"id": "x", "model": body.get("model"), "choices": choices, "usage": {"prompt_tokens": 3, "completion_tokens": 10 * n, "total_tokens": 3 + 10 * n}}
+    return {"id": "x", "model": body.get("model"), "choices": choices, "usage": {"prompt_tokens": 3, "completion_tokens": 10 * n}}
 
 
 def well(stub: Stub, path: str, body: dict[str, Any]) -> Reply:
@@ -73,7 +75,7 @@ class Stub:
     def __init__(self, behave: Behaviour = well, *, latency: float = 0.0, owner: str = "vllm", models: tuple[str, ...] = ("stub",)) -> None:
         self.behave, self.latency, self.owner, self.models = behave, latency, owner, models
         self.asked = self.now = self.most = 0
-        self.answered: Counter[str] = Counter()
+        self.answered: Counter[str] = Counter()  # well and whole, by (input, seed)
         self.first = self.last = 0.0
         self.bodies: list[dict[str, Any]] | None = None  # a list where a test wants to see them
         self.headers: list[dict[str, str]] = []
@@ -134,7 +136,7 @@ class Stub:
         if method == "GET" and path == "/stub":
             repeats = sum(n - 1 for n in self.answered.values())
             return Reply(
-                {"asked": self.asked, "answered": sum(self.answered.values()), "distinct": len(self.answered), "repeats": repeats,
+                {"asked": self.asked, "answered": sum(self.answered.values()), "distinct": len(self.answered), "whole_repeats": repeats,
                  "most": self.most, "span": self.last - self.first, "cpu": time.process_time()}
             )
         if path == "/stub/reset":
@@ -144,13 +146,16 @@ class Stub:
             return Reply({})
         body = orjson.loads(content)
         self.asked += 1
-        self.first = self.first or time.perf_counter()
+        if body.get("max_tokens") != 1:  # not a probe
+            self.first = self.first or time.perf_counter()
         if self.bodies is not None:
             self.bodies.append(body)
             self.headers.append(headers)
         reply = self.behave(self, path, body)
-        if reply.status == 200 and reply.cut is None and body.get("max_tokens") != 1:
-            self.answered[hashlib.blake2b(orjson.dumps([body.get("prompt") or body.get("messages"), body.get("seed")]), digest_size=8).hexdigest()] += 1
+        whole = reply.status == 200 and reply.cut is None and reply.bytes().endswith(b"}")
+        if whole and body.get("max_tokens") != 1:
+            asked = orjson.dumps([body.get("prompt") or body.get("messages"), body.get("seed")])
+            self.answered[hashlib.blake2b(asked, digest_size=8).hexdigest()] += 1
         return reply
 
 
@@ -178,6 +183,8 @@ class _Connection(asyncio.Protocol):
         content, self.buffer = self.buffer[end + 4 : end + 4 + length], self.buffer[end + 4 + length :]
         method, path, _ = first.split(" ", 2)
         stub = self.stub
+        if path.startswith("/stub"):
+            return self.transport.write(_answer(stub.reply(method, path, headers, content)))
         stub.now += 1
         stub.most = max(stub.most, stub.now)
         reply = stub.reply(method, path, headers, content)
@@ -193,12 +200,16 @@ class _Connection(asyncio.Protocol):
             return
         if reply.cut == -1:
             return self.transport.abort()
-        body = reply.bytes()
-        more = "".join(f"{name}: {value}\r\n" for name, value in reply.headers.items())
-        head = f"HTTP/1.1 {reply.status} X\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n{more}\r\n"
-        self.transport.write(head.encode() + (body if reply.cut is None else body[: reply.cut]))
+        self.transport.write(_answer(reply))
         if reply.cut is not None:
             self.transport.close()
+
+
+def _answer(reply: Reply) -> bytes:
+    body = reply.bytes()
+    more = "".join(f"{name}: {value}\r\n" for name, value in reply.headers.items())
+    head = f"HTTP/1.1 {reply.status} X\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n{more}\r\n"
+    return head.encode() + (body if reply.cut is None else body[: reply.cut])
 
 
 def moody(latency: float, tail: float, busy: float, garbage: float, seed: int = 0) -> Behaviour:

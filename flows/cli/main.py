@@ -10,7 +10,7 @@ from importlib import import_module
 VERBS = (
     *("run", "resume", "runs", "watch", "show", "diff", "digest", "query", "report"),
     *("check-data", "dedup", "decontaminate", "verify", "audit", "train", "presets"),
-    *("policy", "doctor", "bench"),
+    *("policy", "engine", "doctor", "bench"),
 )
 
 EPILOG = """examples:

@@ -48,8 +48,8 @@ class _Copy:
 
     def failed(self, now: float, *, unreachable: bool = False) -> None:
         self.wrong += 1
-        if unreachable or self.wrong >= _WRONG_IN_A_ROW:
-            self.ejected_until = now + min(_EJECT_MOST_S, _EJECT_S * 2**self.ejections)
+        if now >= self.ejected_until and (unreachable or self.wrong >= _WRONG_IN_A_ROW):  # those on their way with the first to fail say nothing new
+            self.ejected_until = now + min(_EJECT_MOST_S, _EJECT_S * 2 ** min(self.ejections, 8))
             self.ejections += 1
 
 
@@ -153,7 +153,8 @@ class Endpoints:
             copy.failed(time.monotonic())
             return Busy(where, retry_after=retry_after(headers))
         if 300 <= status < 400:
-            return UserError(f"{copy.url} sends elsewhere ({status}, {headers.get('Location', 'no address')}); give that address as engine.openai.url")
+            elsewhere = headers.get("Location", "it does not say where")
+            return UserError(f"{copy.url} sends elsewhere ({status}, {elsewhere}); give that address as engine.openai.url")
         if status in (404, 405):
             return UserError(f"{where}; is this the base address of an OpenAI-compatible endpoint, and is the model's name right?")
         return Failed(where)
@@ -179,7 +180,7 @@ class Endpoints:
 
 
 def base_url(url: str) -> str:
-    """`http://host:8000` -> `http://host:8000/v1`; an address with a path is taken as it is. UserError for what is no address, or holds a password."""
+    """`http://host:8000` -> `http://host:8000/v1`; an address with a path is taken as it is. UserError for none, and for one with a password."""
     parts = urlsplit(url.strip())
     try:
         parts.port  # noqa: B018  raises for a port that is none

@@ -19,8 +19,9 @@ from data.errors import UserError
 from data.records import Completion, Float32, LogProbs, PolicyVersion, Request
 from generators.engines.base import Capabilities
 from generators.engines.causal_lm import CausalLM
-from generators.engines.decode import Decoder, FusedDecoder, Stopped, decode, fusible
+from generators.engines.decode import Decoder, Stopped, decode
 from generators.engines.folder import end_tokens, load_weights, open_folder
+from generators.engines.fused import FusedDecoder, fusible
 from generators.engines.sampling import DrawRule
 from generators.engines.stopping import StopStrings, cut_at_stop
 
@@ -28,6 +29,7 @@ Progress = Callable[[int, int, int], None]
 """(rows done, rows in all, tokens sampled)"""
 
 _LOGIT_COPIES = 4  # logits, log-probs and their float64 sum are alive at once
+_PROMPTS_KEPT = 8192  # tokenized prompts that are remembered
 _SCORE_TOKENS = 8192  # tokens forwarded at a time in `score` and `embed`
 _SCORE_LOGITS = 1 << 25  # logit elements at a time in `score` (128 MiB in float32)
 
@@ -70,6 +72,7 @@ class LocalEngine:
         self.eos = end_tokens(self.path, self.config, self.tokenizer)
         self._stops: dict[tuple[str, ...], StopStrings] = {}
         self._pieces: list[str] = []
+        self._prompts: dict[str, tuple[list[int], str]] = {}  # by input key
 
     # ---- generation
 
@@ -137,7 +140,7 @@ class LocalEngine:
                 answers[r.key] = _failed(r, error, prompts[r.input_key])
             else:
                 groups.setdefault(r.input_key, []).append(r)
-        order = sorted(groups, key=lambda k: (len(prompts[k]), k))
+        order = sorted(groups, key=lambda k: (prompts[k], k))  # prompts that begin alike stand side by side
         rows = [r for k in order for r in groups[k]]
         if rows:
             drawn = decode(
@@ -161,7 +164,14 @@ class LocalEngine:
         return [answers[r.key] for r in batch]
 
     def _prompt(self, request: Request) -> tuple[list[int], str]:
-        """Prompt token ids, and why they can't be continued ("" where they can)."""
+        """Prompt token ids, and why they can't be continued ("" where they can). Remembered: the plan and the batch both ask."""
+        if (known := self._prompts.get(request.input_key)) is None:
+            if len(self._prompts) >= _PROMPTS_KEPT:
+                self._prompts.clear()
+            known = self._prompts[request.input_key] = self._tokenized(request)
+        return known
+
+    def _tokenized(self, request: Request) -> tuple[list[int], str]:
         try:
             if request.tokens:
                 prompt = list(request.tokens)

@@ -16,7 +16,7 @@ from data.records import Completion, Float32, LogProbs, PolicyVersion, Request, 
 from generators.engines import structured
 from generators.engines.base import Capabilities
 from generators.engines.endpoints import Endpoints
-from generators.engines.scheduler import Busy, Failed, Scheduler, Scheduling
+from generators.engines.scheduler import Busy, Failed, Scheduler, Scheduling, Together
 from generators.engines.wire import Dialect, body_of, chat_api, completions_of, usage_of
 
 _OPTIONAL = ("return_token_ids", "logprobs", "seed", "max_tokens", "response_format", "top_p", "temperature")
@@ -31,6 +31,9 @@ class OpenAIEngine:
     token ids to completions. `key_env` names the environment variable with the key. `tokenizer`: a local folder, for servers that give no token ids
     and for multi-turn rollouts. `media`: the folder with images by content hash. `dialect`: what the server understands; None = ask it.
     `structured_tries`: answers asked for until one has the wanted form. `body`: fields added to every request.
+    `group`: up to so many samples of one input share an HTTP request (`n`), which pays for their prompt once. Off (1) by default: a request's seed
+    is a hash of its own, and no server takes a seed per choice (vLLM draws choice i of seed s as it would n=1 with seed s+i), so that a grouped
+    answer is not the one that its request would get alone. Where the server has no seeds, nothing is lost by it.
 
     A completion's tokens are the server's own where it gives them, else the local tokenizer's (log-probs NaN), else none; its log-probs are those at
     the sampling temperature or NaN. Raises UserError where nobody answers, the key is refused or the model is not there.
@@ -50,6 +53,7 @@ class OpenAIEngine:
         dialect: Dialect | None = None,
         scheduling: Scheduling | None = None,
         structured_tries: int = 3,
+        group: int = 1,
         body: Mapping[str, Any] | None = None,
     ) -> None:
         self.endpoints = Endpoints(url, key_env=key_env, key=key)
@@ -58,6 +62,7 @@ class OpenAIEngine:
         self.structured_tries = structured_tries
         self.usage: dict[str, int] = {"prompt": 0, "sampled": 0}
         self.scheduler = Scheduler(scheduling)
+        self._together = Together(_alike, self._ask_together, group) if group > 1 else None
         self._image = lru_cache(maxsize=64)(self._read_image)
         try:
             self.dialect = dialect or self.scheduler.call(self._probe(), timeout=_PROBE_S)
@@ -76,7 +81,7 @@ class OpenAIEngine:
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
         """In completion order, while the input may still be open."""
-        return self.scheduler.run(requests, self.send)
+        return self.scheduler.run(requests, self.send, together=self._together)
 
     def cancel(self, keys: Iterable[str]) -> None:
         """These end with finish "cancelled", on their way or not yet sent."""
@@ -87,6 +92,7 @@ class OpenAIEngine:
         if request.structured is None:
             return await self._ask(request)
         wanted = request.structured
+        structured.check(wanted)
         constrained = structured.fields(wanted, self.dialect)
         asked = request if constrained else structured.told(request)
         error, spent = "", (0, 0)
@@ -115,6 +121,19 @@ class OpenAIEngine:
         ms = (time.perf_counter() - began) * 1e3
         completion = completions_of(answer, [request], self.dialect, policy_id=self.answered_by(answer, request), ms=ms)[0]
         return self._counted(completion, request, usage_of(answer))
+
+    async def _ask_together(self, requests: Sequence[Request]) -> list[Completion]:
+        first = requests[0]
+        chat = chat_api(first, self.api)
+        body = body_of(first, self.model, self.dialect, chat=chat, image=self._image, n=len(requests))
+        began = time.perf_counter()
+        answer = await self.endpoints.post("chat/completions" if chat else "completions", body)
+        ms = (time.perf_counter() - began) * 1e3
+        made = completions_of(answer, requests, self.dialect, policy_id=self.answered_by(answer, first), ms=ms)
+        prompt, sampled = usage_of(answer)
+        share, rest = divmod(sampled, len(made))  # the bill is for all of them: their prompt goes to the first, which had it read
+        bills = [(0 if i else prompt, share + (i < rest)) for i in range(len(made))]
+        return [self._counted(c, r, bill) for c, r, bill in zip(made, requests, bills)]
 
     def answered_by(self, answer: Mapping[str, Any], request: Request) -> str:
         """The policy id that the answer carries; an engine whose weights change says which ones it had."""
@@ -238,7 +257,7 @@ class OpenAIEngine:
 
     def update(self, policy: PolicyVersion) -> None:
         if policy.round or policy.step:
-            raise SynthError(f"the weights behind {self.endpoints.address} can't be changed from here; train with engine.kind = \"local\" or \"vllm\"")
+            raise SynthError(f"the weights behind {self.endpoints.address} can't be changed from here; train with the local or the vllm engine")
 
     def close(self) -> None:
         """Cancels what is under way. Harmless twice."""
@@ -253,8 +272,13 @@ class OpenAIEngine:
         return found[0].read_bytes()
 
 
+def _alike(request: Request) -> tuple[Any, ...] | None:
+    """Equal for requests that differ in seed and index only; None for what is asked again and again until it has its form."""
+    return None if request.structured is not None else (request.input_key, request.policy_id, *map(str, request.sampling.key()))
+
+
 def _milder(dialect: Dialect, body: Mapping[str, Any], refused: Failed) -> Dialect:
-    """Without the field that the refusal names, else without the next that a server may not know. Raises the refusal where nothing is left to leave out."""
+    """Without the field that the refusal names, else the next that a server may not know. Raises the refusal where nothing is left to leave out."""
     sent = [name for name in _OPTIONAL if name in body and not (name == "max_tokens" and dialect.max_tokens != name)]
     named = [name for name in sent if name in refused.reason]
     if "max_tokens" in named and "max_completion_tokens" not in refused.reason:

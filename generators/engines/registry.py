@@ -14,6 +14,7 @@ _KINDS: dict[str, str] = {
     "local": "generators.engines.local:LocalEngine",
     "openai": "generators.engines.openai:OpenAIEngine",
     "replay": "generators.engines.replay:ReplayEngine",
+    "vllm": "generators.engines.vllm:VllmEngine",
 }
 
 

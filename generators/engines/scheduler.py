@@ -10,7 +10,7 @@ import queue
 import random
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -24,6 +24,18 @@ from generators.engines.lanes import Lanes
 T = TypeVar("T")
 Send = Callable[[Request], Awaitable[Completion]]
 """Asks once. Raises `Busy` where asking again may help and `Failed` where it can't; anything else ends the run and reaches its consumer."""
+
+
+@dataclass(frozen=True)
+class Together:
+    """Requests of one run that may share a call: those next to each other with the same `alike` (None = alone), up to `most`.
+
+    `send` answers each of them, in their order; what it leaves out at the end is asked again. A call takes one slot, however many share it.
+    """
+
+    alike: Callable[[Request], Hashable | None]
+    send: Callable[[Sequence[Request]], Awaitable[Sequence[Completion]]]
+    most: int = 16
 
 
 class Busy(Exception):
@@ -84,7 +96,7 @@ class Traffic:
 class Scheduler:
     """Safe to use from several threads: every `run` has its own window, all share the slots by priority and weight."""
 
-    def __init__(self, settings: Scheduling | None = None, *, clock: Callable[[], float] | None = None) -> None:
+    def __init__(self, settings: Scheduling | None = None) -> None:
         self.settings = settings or Scheduling()
         self.traffic = Traffic()
         self.congestion = Congestion(self.settings.concurrency, slow=self.settings.slow)
@@ -101,11 +113,11 @@ class Scheduler:
 
     # -- from any thread ---------------------------------------------------------------------------------------------
 
-    def run(self, requests: Iterable[Request], send: Send) -> Iterator[Completion]:
+    def run(self, requests: Iterable[Request], send: Send, *, together: Together | None = None) -> Iterator[Completion]:
         """Completions in the order they arrive, each of `requests` exactly once; closing the iterator cancels what is left of it."""
         if self._closed:
             raise SynthError("the scheduler is closed")
-        run = _Run(self, send)
+        run = _Run(self, send, together)
         self._loop.call_soon_threadsafe(self._runs.add, run)
         threading.Thread(target=run.feed, args=(iter(requests),), name="synth-scheduler-input", daemon=True).start()
         try:
@@ -161,58 +173,86 @@ class Scheduler:
     def _pump(self) -> None:
         """Sends while there is room."""
         while self.in_flight < int(self.congestion.limit) and self._lanes:
-            job = self._lanes.pop()
+            jobs = self._next()
             self.in_flight += 1
             self.traffic.most_in_flight = max(self.traffic.most_in_flight, self.in_flight)
-            if not job.deadline:
-                job.deadline = self._loop.time() + self.settings.deadline_s
-            job.task = self._loop.create_task(self._try(job))
+            task = self._loop.create_task(self._try(jobs))
+            for job in jobs:
+                job.task, job.call = task, jobs
+                job.deadline = job.deadline or self._loop.time() + self.settings.deadline_s
+
+    def _next(self) -> list[_Job]:
+        job = self._lanes.pop()
+        together = job.run.together
+        if together is None or (group := together.alike(job.request)) is None:
+            return [job]
+
+        def like(other: _Job) -> bool:
+            return other.run is job.run and together.alike(other.request) == group
+
+        return [job, *self._lanes.siblings(like, together.most - 1, priority=job.request.priority, stream=job.request.purpose)]
 
     def _arrived(self, run: _Run) -> None:
         """What the run's thread has pulled since the last time joins the waiting."""
         run.woken = False
         while run.inbox:
             request = run.inbox.popleft()
-            job = _Job(request, run)
             if not run.open:
                 continue
+            job = _Job(request, run)
+            run.jobs.add(job)
             if request.key in run.unwanted:
                 run.unwanted.discard(request.key)
                 self._end(job, _unanswered(request, "cancelled", ""))
                 continue
-            run.jobs.add(job)
             self._lanes.push(job, priority=request.priority, stream=request.purpose)
         self._pump()
 
-    async def _try(self, job: _Job) -> None:
-        request, sent_at = job.request, self._loop.time()
-        job.tries += 1
+    async def _try(self, jobs: list[_Job]) -> None:
+        """One call, mostly for one request."""
+        first, sent_at = jobs[0], self._loop.time()
+        run = first.run
         self.traffic.sent += 1
+        for job in jobs:
+            job.tries += 1
         try:
-            async with asyncio.timeout_at(min(sent_at + self.settings.timeout_s, job.deadline)):
-                completion = await (self._hedged(job) if self.settings.hedge else job.run.send(request))
+            async with asyncio.timeout_at(min(sent_at + self.settings.timeout_s, first.deadline)):
+                completions = await self._asked(jobs)
         except Busy as busy:
-            self._again(job, busy, sent_at)
+            self._again(jobs, busy, sent_at)
         except TimeoutError:
-            self._again(job, Busy(f"no answer within {self.settings.timeout_s:g} s", load=True), sent_at)
+            self._again(jobs, Busy(f"no answer within {self._loop.time() - sent_at:.3g} s", load=True), sent_at)
         except Failed as failed:
             self._heard = self._loop.time()
-            self._end(job, _unanswered(request, "error", failed.reason))
+            for job in jobs:
+                self._end(job, _unanswered(job.request, "error", failed.reason))
         except asyncio.CancelledError:
-            self._end(job, _unanswered(request, "cancelled", ""))
+            for job in jobs:
+                self._end(job, _unanswered(job.request, "cancelled", ""))
         except Exception as error:  # noqa: BLE001  carried to the consumer's thread and raised there
-            job.task = None
-            job.run.broken(error)
-            self._abandon(job.run)
+            for job in jobs:
+                job.task = None
+            run.broken(error)
+            self._abandon(run)
         else:
             now = self._heard = self._loop.time()
             self._latencies.append(now - sent_at)
-            self.congestion.answered(sent_at, now, len(completion.tokens))
-            self._end(job, completion)
+            self.congestion.answered(sent_at, now, sum(len(c.tokens) for c in completions))
+            for job, completion in zip(jobs, completions):
+                self._end(job, completion)
+            if len(completions) < len(jobs):
+                self._again(jobs[len(completions) :], Busy(f"{len(completions)} answers to a call for {len(jobs)}"), sent_at)
         finally:
-            job.task = None
+            for job in jobs:
+                job.task, job.call = None, ()
             self.in_flight -= 1
             self._pump()
+
+    async def _asked(self, jobs: list[_Job]) -> Sequence[Completion]:
+        run = jobs[0].run
+        if len(jobs) > 1 and run.together is not None:
+            return await run.together.send([job.request for job in jobs])
+        return [await (self._hedged(jobs[0]) if self.settings.hedge else run.send(jobs[0].request))]
 
     async def _hedged(self, job: _Job) -> Completion:
         """The first of two copies, where the first takes unusually long and no other request is waiting for the slot. Never a third."""
@@ -240,22 +280,27 @@ class Scheduler:
             for copy in copies:
                 copy.cancel()
 
-    def _again(self, job: _Job, busy: Busy, sent_at: float) -> None:
-        """Another try after a wait with full jitter (AWS, "Exponential backoff and jitter", 2015), never before what the endpoint asked for."""
-        now = self._loop.time()
-        if not job.run.open or job.unwanted:
-            return self._end(job, _unanswered(job.request, "cancelled", ""))
+    def _again(self, jobs: list[_Job], busy: Busy, sent_at: float) -> None:
+        now, run = self._loop.time(), jobs[0].run
         if busy.load:
             self.traffic.refused += 1
             self.congestion.refused(sent_at, now)
-        if busy.counts:
+        if busy.counts or busy.load:
             self._heard = now
+        elif now - max(self._heard, run.began) > self.settings.dead_after_s:
+            run.broken(SynthError(f"{busy.reason}; nothing was answered for {self.settings.dead_after_s:g} s"))
+            return self._abandon(run)
+        for job in jobs:
+            self._wait(job, busy, now)
+
+    def _wait(self, job: _Job, busy: Busy, now: float) -> None:
+        """Another try after a wait with full jitter (AWS, "Exponential backoff and jitter", 2015), never before what the endpoint asked for."""
+        if not job.run.open or job.unwanted:
+            return self._end(job, _unanswered(job.request, "cancelled", ""))
+        if busy.counts:
             job.wrong += 1
             if job.wrong >= self.settings.tries:
                 return self._end(job, _unanswered(job.request, "error", f"{busy.reason}; asked {job.tries} times"))
-        elif not busy.load and now - max(self._heard, job.run.began) > self.settings.dead_after_s:
-            job.run.broken(SynthError(f"{busy.reason}; nothing was answered for {self.settings.dead_after_s:g} s"))
-            return self._abandon(job.run)
         most = min(self.settings.backoff_most_s, self.settings.backoff_s * 2 ** min(job.tries - 1, 30))
         wait = self._random.uniform(0, most) + (busy.retry_after or 0.0)
         if now + wait >= job.deadline:
@@ -270,6 +315,8 @@ class Scheduler:
         self._pump()
 
     def _end(self, job: _Job, completion: Completion) -> None:
+        if job not in job.run.jobs:
+            return  # cancelled while others of its call went on
         job.run.jobs.discard(job)
         counted = {"error": "failed", "cancelled": "cancelled"}.get(completion.finish, "answered")
         setattr(self.traffic, counted, getattr(self.traffic, counted) + 1)
@@ -291,7 +338,10 @@ class Scheduler:
         for job in jobs:
             job.unwanted = True
             if job.task is not None:
-                job.task.cancel()
+                if all(mate.unwanted for mate in job.call):
+                    job.task.cancel()
+                else:
+                    self._end(job, _unanswered(job.request, "cancelled", ""))
             elif job.timer is not None:
                 job.timer.cancel()
                 self._end(job, _unanswered(job.request, "cancelled", ""))
@@ -306,11 +356,12 @@ class Scheduler:
 class _Job:
     """One request on its way to its answer."""
 
-    __slots__ = ("copied", "deadline", "request", "run", "task", "timer", "tries", "unwanted", "wrong")
+    __slots__ = ("call", "copied", "deadline", "request", "run", "task", "timer", "tries", "unwanted", "wrong")
 
     def __init__(self, request: Request, run: _Run) -> None:
         self.request, self.run = request, run
         self.task: asyncio.Task[None] | None = None
+        self.call: Sequence[_Job] = ()  # those that share its call, while it is on its way
         self.timer: asyncio.TimerHandle | None = None
         self.deadline = 0.0
         self.tries = 0
@@ -322,8 +373,8 @@ class _Job:
 class _Run:
     """One `Scheduler.run`: its input, pulled `window` ahead of what its consumer has taken, and its answers."""
 
-    def __init__(self, scheduler: Scheduler, send: Send) -> None:
-        self.scheduler, self.send = scheduler, send
+    def __init__(self, scheduler: Scheduler, send: Send, together: Together | None) -> None:
+        self.scheduler, self.send, self.together = scheduler, send, together
         self.began = scheduler._loop.time()
         self.open = True
         self.jobs: set[_Job] = set()
@@ -349,7 +400,7 @@ class _Run:
                     self.woken = True
                     self.scheduler._loop.call_soon_threadsafe(self.scheduler._arrived, self)
         except BaseException as error:  # noqa: BLE001  carried to the consumer's thread and raised there
-            self.broken(error)
+            return self.broken(error)  # and the run never counts as finished: its consumer has to come to the error
         self._pulled = pulled
         self._answers.put(None)  # so that a consumer that has everything looks up
 

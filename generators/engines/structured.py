@@ -30,6 +30,20 @@ def kind_of(structured: Mapping[str, Any]) -> str:
     return kinds[0]
 
 
+def check(structured: Mapping[str, Any]) -> None:
+    """Raises Failed for a form that no answer could be checked against."""
+    kind = kind_of(structured)
+    if kind == "json_schema":
+        _validator(canonical_json(structured[kind]))
+    elif kind == "regex":
+        import regex
+
+        try:
+            regex.compile(structured[kind])
+        except (regex.error, TypeError) as error:
+            raise Failed(f"the regular expression {structured[kind]!r} is wrong: {error}") from None
+
+
 def fields(structured: Mapping[str, Any], dialect: Dialect) -> dict[str, Any]:
     """What of the body asks the server to constrain the answer; nothing where it can't."""
     kind = kind_of(structured)
@@ -40,9 +54,10 @@ def fields(structured: Mapping[str, Any], dialect: Dialect) -> dict[str, Any]:
         # disable_any_whitespace: a weak model otherwise writes newlines until its tokens are spent
         return {"structured_outputs": {"json" if kind == "json_schema" else kind: wanted}}
     if kind == "json_schema" and dialect.json_schema:
-        return {"response_format": {"type": "json_schema", "json_schema": {"name": str(wanted.get("title", "answer")), "schema": wanted, "strict": True}}}
+        named = {"name": str(wanted.get("title", "answer")), "schema": wanted, "strict": True}
+        return {"response_format": {"type": "json_schema", "json_schema": named}}
     if kind == "grammar":
-        raise Failed("this endpoint can't constrain its output to a grammar, and a grammar can't be checked here; use a vLLM server, json_schema or regex")
+        raise Failed("this endpoint can't constrain its output to a grammar, nor can one be checked here; use a vLLM server, json_schema or regex")
     return {}
 
 
@@ -77,8 +92,6 @@ def wrong(structured: Mapping[str, Any], text: str) -> str:
             return "" if regex.fullmatch(structured[kind], text, timeout=_MATCH_S) else f"it does not match {structured[kind]}"
         except TimeoutError:
             return f"matching it against {structured[kind]} takes too long"
-        except regex.error as error:
-            raise Failed(f"the regular expression {structured[kind]!r} is wrong: {error}") from None
     if kind == "choice":
         return "" if text in structured[kind] else f"it is none of {', '.join(map(str, structured[kind]))}"
     return ""

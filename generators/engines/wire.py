@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from data.records import Completion, Request
+from data.records import Completion, Finish, Request
 from generators.engines.scheduler import Busy, Failed
 
 Image = Callable[[str], bytes]  # content hash -> the bytes
 
-_FINISH = {"stop": "stop", "length": "length", "tool_calls": "stop", "function_call": "stop", "eos": "stop", "end_turn": "stop", "max_tokens": "length"}
+_CUT_OFF = ("length", "max_tokens")
 
 
 @dataclass(frozen=True)
@@ -35,10 +36,11 @@ class Dialect:
 
     def without(self, name: str) -> Dialect:
         """The dialect of a server that refuses the field `name`."""
-        known = {"seed": {"seed": False}, "logprobs": {"logprobs": False}, "return_token_ids": {"token_ids": False}, "response_format": {"json_schema": False}}
         if name == "max_tokens":
             return replace(self, max_tokens="max_completion_tokens")
-        return replace(self, omit=self.omit | {name}, **known.get(name, {}))  # type: ignore[arg-type]
+        known = {"seed": "seed", "logprobs": "logprobs", "return_token_ids": "token_ids", "response_format": "json_schema"}
+        lost: dict[str, Any] = {known[name]: False} if name in known else {}
+        return replace(self, omit=self.omit | {name}, **lost)
 
 
 def chat_api(request: Request, api: str) -> bool:
@@ -107,7 +109,9 @@ def data_url(content: bytes) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def completions_of(answer: Mapping[str, Any], requests: Sequence[Request], dialect: Dialect, *, policy_id: str = "", ms: float = 0.0) -> list[Completion]:
+def completions_of(
+    answer: Mapping[str, Any], requests: Sequence[Request], dialect: Dialect, *, policy_id: str = "", ms: float = 0.0
+) -> list[Completion]:
     """A completion per choice, paired with `requests` by choice index. Raises Busy for what is no answer, Failed for what was withheld."""
     choices = answer.get("choices")
     if not isinstance(choices, list) or not choices:
@@ -139,7 +143,8 @@ def _completion(choice: Mapping[str, Any], answer: Mapping[str, Any], request: R
     prompt = _ids(answer.get("prompt_token_ids") if prompt is None else prompt)
     if not len(prompt) and request.tokens:
         prompt = np.asarray(request.tokens, np.int32)
-    return Completion(request.key, said, tokens, logp if len(tokens) else logp[:0], prompt, _FINISH.get(reason, "stop"), policy_id, ms=ms)  # type: ignore[arg-type]
+    finish: Finish = "length" if reason in _CUT_OFF else "stop"
+    return Completion(request.key, said, tokens, logp if len(tokens) else logp[:0], prompt, finish, policy_id, ms=ms)
 
 
 def _said(message: Mapping[str, Any]) -> Any:
@@ -154,10 +159,8 @@ def _said(message: Mapping[str, Any]) -> Any:
 
 def _call(function: Mapping[str, Any]) -> str:
     given = function.get("arguments") or "{}"
-    try:
+    with contextlib.suppress(ValueError):  # the model's own broken JSON is kept as it stands, for a parser to judge
         given = json.loads(given) if isinstance(given, str) else given
-    except ValueError:
-        pass  # the model's own broken JSON: kept as it stands, for a parser to judge
     return f"<tool_call>{json.dumps({'name': function['name'], 'arguments': given}, ensure_ascii=False)}</tool_call>"
 
 

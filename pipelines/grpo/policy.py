@@ -41,15 +41,19 @@ def packed_attention(
     """Attention over a flat layout. query [1, H, N, D], key and value [1, Hk, N, D] -> [1, N, H, D]."""
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))  # [N, heads, D]
     out = []
+    grouped = q.shape[1] != k.shape[1]
     for bucket in layout.buckets:
+        keys, values = k[bucket.keys], v[bucket.keys]
+        if grouped and bucket.mask is not None and q.is_cuda:  # with a mask only the plain kernel knows grouped heads, and it holds all scores
+            keys, values = (x.repeat_interleave(q.shape[1] // k.shape[1], 2) for x in (keys, values))
         part = F.scaled_dot_product_attention(
             q[bucket.queries].transpose(1, 2),
-            k[bucket.keys].transpose(1, 2),
-            v[bucket.keys].transpose(1, 2),
+            keys.transpose(1, 2),
+            values.transpose(1, 2),
             attn_mask=bucket.mask,
             is_causal=bucket.mask is None,
             scale=scaling,
-            enable_gqa=q.shape[1] != k.shape[1],
+            enable_gqa=keys.shape[2] != q.shape[1],
         )
         out.append(part.transpose(1, 2).reshape(-1, q.shape[1], q.shape[2]))
     return torch.cat(out)[layout.restore][None], None

@@ -35,7 +35,7 @@ class GRPOTrainer:
         self.objective = Objective(config.objective())
         if config.threads:
             torch.set_num_threads(config.threads)
-        self.ranks = ranks or Ranks()
+        self.ranks = ranks or Ranks(device=config.device)
         self.learner = Learner(policy_path, config, self.objective, self.ranks)
         self.policy, self.parameters, self.optimizer = self.learner.policy, self.learner.parameters, self.learner.optimizer
         self.base_path = str(Path(policy_path).resolve())
@@ -100,6 +100,18 @@ class GRPOTrainer:
             "rows_dropped": float(sum((~v).sum() for v in plan.valid)) + tally.sum("rows_dropped"),
             "learning_rate": learning_rate if norms else 0.0,
         }
+
+    @property
+    def size(self) -> int:
+        """Processes that learn together."""
+        return self.ranks.size
+
+    def cancel(self) -> None:
+        """A step that is being made (on another thread) ends with an error before its next micro-batch, and no other begins."""
+        self.learner.cancelled.set()
+
+    def close(self) -> None:
+        """Nothing is held but memory."""
 
     # ---------------------------------------------------------------------------------------------- checkpoint
     def weights_hash(self) -> str:

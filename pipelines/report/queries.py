@@ -45,11 +45,11 @@ def steps(lake: Lake) -> pl.DataFrame:
         ORDER BY round, step
         """
     ).with_row_index("at", offset=1)
+    # One-step-off rollouts are generated beside an earlier update, so that the difference of the two says nothing there.
+    learning = pl.max_horizontal(pl.col("seconds") - pl.col("generate_seconds").fill_null(0), pl.col("learn_seconds"))
     rows = rows.with_columns(
         sampled_per_second=pl.when(pl.col("generate_seconds") > 0).then(pl.col("sampled_tokens") / pl.col("generate_seconds")),
-        trained_per_second=pl.when(pl.col("seconds") > pl.col("generate_seconds").fill_null(0)).then(
-            pl.col("tokens") / (pl.col("seconds") - pl.col("generate_seconds").fill_null(0))
-        ),
+        trained_per_second=pl.when(learning > 0).then(pl.col("tokens") / learning),
     )
     per_point = -(-rows.height // MAX_POINTS) if rows.height else 1
     numbers = [c for c, kind in rows.schema.items() if kind.is_numeric() and c not in ("at", "round", "step", "shard")]

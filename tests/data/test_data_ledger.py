@@ -18,7 +18,8 @@ from hypothesis.extra import numpy as hnp
 
 from data.errors import SynthError, UserError
 from data.lake import Lake
-from data.ledger import Ledger, request_from_row
+from data.ledger import Ledger
+from data.ledger_rows import request_from_row
 from data.records import Completion, Request, Sampling
 
 Child = Callable[..., subprocess.Popen[str]]
@@ -159,7 +160,7 @@ def test_threads_share_transactions_and_each_answer_is_durable_when_record_retur
 
 
 def test_a_failing_write_is_told_to_everybody_in_its_transaction(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(completions: object) -> None:
+    def broken(asked: object, answers: object) -> None:
         raise sqlite3.OperationalError("database or disk is full")
 
     with monkeypatch.context() as patch:
