@@ -102,7 +102,9 @@ def _cells(asked: Sequence[Problem], passed: NDArray[np.float64]) -> list[dict[s
     return cells
 
 
-def write_card(folder: Path, name: str, trained_on: dict[str, Any], heldout: dict[str, Any]) -> dict[str, Any]:
+def write_card(
+    folder: Path, name: str, trained_on: dict[str, Any], heldout: dict[str, Any], writing: dict[str, Any] | None = None
+) -> dict[str, Any]:
     config = json.loads((folder / "config.json").read_text())
     card = {
         "name": name,
@@ -114,6 +116,7 @@ def write_card(folder: Path, name: str, trained_on: dict[str, Any], heldout: dic
         "weights_hash": weights_hash(folder),
         "trained_on": trained_on,
         "heldout": heldout,
+        **({"writing": writing} if writing else {}),
     }
     (folder / CARD).write_text(json.dumps(_rounded(card), indent=1) + "\n")
     return describe_policy(folder)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -22,11 +22,13 @@ from data.keyed import keyed_order, keyed_rng, keyed_seed
 from data.records import Problem
 from data.render import Renderer
 from generators.worlds.arithmetic import ArithmeticWorld
+from generators.worlds.arithmetic.words import WORDS
 from generators.worlds.base import World
 from generators.worlds.registry import get_world
 from pipelines.lessons import lessons
 from pipelines.policy_card import PROMPTS, measure_policy, write_card
 from pipelines.tokenizer import END, save_tokenizer, train_tokenizer
+from pipelines.writing_card import measure_writing
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
@@ -60,17 +62,21 @@ class Plan:
     card_samples: int = 8
     tasks: tuple[tuple[str, float], ...] = ()  # (task of pipelines.lessons, its weight); () teaches solving only
     without: tuple[str, ...] = ()  # families that no lesson is about
+    word_weight: float = 1.0  # what a name or a thing counts more than other tokens
 
 
 PLANS: dict[str, Plan] = {
     "arithmetic": Plan("arithmetic"),
-    # Half of the lessons are solving. Judging and naming concepts cost few tokens; writing has to be fluent before it can be right.
+    # Fewer than half of the lessons are solving. A story fails by the one name in forty tokens that is another than before, hence the weights:
+    # without them 2,200 steps wrote 43 % readable problems, and 40 % fell by a name or a thing.
     "writer": Plan(
         "arithmetic",
         vocabulary=896,
-        steps=3000,
-        decay_steps=3600,
-        tasks=(("solve", 0.5), ("rewrite", 0.16), ("paraphrase", 0.07), ("sws_write", 0.15), ("sws_judge", 0.08), ("sws_concepts", 0.04)),
+        steps=2600,
+        decay_steps=3000,
+        prompt_weight=0.3,
+        word_weight=4.0,
+        tasks=(("solve", 0.46), ("rewrite", 0.18), ("paraphrase", 0.07), ("sws_write", 0.18), ("sws_judge", 0.08), ("sws_concepts", 0.03)),
     ),
 }
 
@@ -84,12 +90,14 @@ def build_policy(
     threads: int = 2,
     progress: Progress | None = None,
     plan: Plan | None = None,
+    without: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Trains the policy `name` and writes it to `out_dir` (Hugging Face folder and `card.json`); returns its card.
 
-    `plan` replaces the shipped plan of that name. Raises UserError for an unknown name, fewer than one step, or a folder with other things in it.
+    `plan` replaces the shipped plan of that name; `without` names families that it is taught nothing about (its words all the same). Raises UserError for an unknown name, fewer than one step, or a folder with other things in it.
     """
     plan = _plan(name, plan, steps)
+    plan = replace(plan, without=(*plan.without, *_families(plan, without)))
     out = _folder(Path(out_dir))
     begun, before = time.monotonic(), torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -108,6 +116,7 @@ def build_policy(
             _train(model, tokenizer, world, plan, seed, out, progress)
         _save(model, out)
         measured = measure_policy(out, world, problems=plan.card_problems, samples=plan.card_samples, seed=seed)
+        written = measure_writing(out, world, problems=plan.card_problems // 2, seed=seed) if isinstance(world, ArithmeticWorld) and plan.tasks else None
     finally:
         torch.set_num_threads(before)
     trained_on = {
@@ -118,7 +127,8 @@ def build_policy(
         "threads": threads,
         "minutes": round((time.monotonic() - begun) / 60, 1),
     }
-    return write_card(out, name, trained_on, measured)
+    label = f"{name} without {', '.join(plan.without)}" if plan.without else name
+    return write_card(out, label, trained_on, measured, written)
 
 
 def _plan(name: str, plan: Plan | None, steps: int | None) -> Plan:
@@ -129,6 +139,14 @@ def _plan(name: str, plan: Plan | None, steps: int | None) -> Plan:
     if steps is not None and steps < 1:
         raise UserError(f"steps is {steps}; training a policy takes at least 1 step")
     return plan if steps is None else replace(plan, steps=steps)
+
+
+def _families(plan: Plan, without: Sequence[str]) -> Sequence[str]:
+    known = get_world(plan.world).families()
+    for family in without:
+        if family not in known:
+            raise UserError(f"--without {family}: world {plan.world} has no such family; it has {', '.join(known)}")
+    return without
 
 
 def _folder(out: Path) -> Path:
@@ -221,8 +239,22 @@ def batches(world: World, tokenizer: PreTrainedTokenizerFast, plan: Plan, seed: 
             yield cut[position]
 
 
-def loss_of(model: Qwen3ForCausalLM, batch: list[Encoded], prompt_weight: float) -> torch.Tensor:
-    """Mean next-token loss; a prompt token counts `prompt_weight`, a response token 1. Right padding needs no mask under causal attention."""
+def token_weights(tokenizer: PreTrainedTokenizerFast, word_weight: float) -> torch.Tensor | None:
+    """float32[vocabulary]: what each token counts as a target; None where all count alike."""
+    if word_weight == 1.0:
+        return None
+    weights = torch.ones(len(tokenizer))
+    for word in WORDS:
+        for ids in tokenizer([word, f" {word}"])["input_ids"]:
+            weights[ids] = word_weight
+    return weights
+
+
+def loss_of(model: Qwen3ForCausalLM, batch: list[Encoded], prompt_weight: float, token_weight: torch.Tensor | None = None) -> torch.Tensor:
+    """Mean next-token loss; a prompt token counts `prompt_weight`, a response token 1, both times `token_weight` float32[vocabulary].
+
+    Right padding needs no mask under causal attention.
+    """
     width = max(len(ids) for ids, _ in batch)
     ids = np.zeros((len(batch), width), np.int64)
     weights = np.zeros((len(batch), width - 1), np.float32)
@@ -231,6 +263,8 @@ def loss_of(model: Qwen3ForCausalLM, batch: list[Encoded], prompt_weight: float)
         weights[row, : prompt - 1] = prompt_weight
         weights[row, prompt - 1 : len(sequence) - 1] = 1
     tokens, weight = torch.from_numpy(ids), torch.from_numpy(weights)
+    if token_weight is not None:
+        weight = weight * token_weight[tokens[:, 1:]]
     logits = model.lm_head(model.model(tokens, use_cache=False).last_hidden_state[:, :-1])
     loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten(), reduction="none")
     return (loss * weight.flatten()).sum() / weight.sum()
@@ -260,12 +294,12 @@ def _train(
     model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, world: World, plan: Plan, seed: int, out: Path, progress: Progress | None
 ) -> None:
     optimizer = _optimizer(model, plan)
-    note, mean = "", math.nan
+    note, mean, token_weight = "", math.nan, token_weights(tokenizer, plan.word_weight)
     model.train()
     for step, batch in enumerate(islice(batches(world, tokenizer, plan, seed), plan.steps)):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, plan)
-        loss = loss_of(model, batch, plan.prompt_weight)
+        loss = loss_of(model, batch, plan.prompt_weight, token_weight)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()

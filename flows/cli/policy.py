@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 HELP = "make or describe a shipped policy"
 EPILOG = """examples:
   synth policy show arithmetic
+  synth policy build writer --out w --without ages   a policy that was taught nothing about ages
   synth policy build arithmetic --out my-policy      trains it again, with a progress bar (under 30 minutes on 2 cores)
 """
 
@@ -17,11 +22,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     show = verbs.add_parser("show", help="parameters, tokenizer, what it can do")
     show.add_argument("name", nargs="?", default="arithmetic", help="a shipped policy or a folder")
     build = verbs.add_parser("build", help="train it from scratch")
-    build.add_argument("name", help="the shipped policy to make: arithmetic")
+    build.add_argument("name", help="the shipped policy to make: arithmetic or writer")
     build.add_argument("--out", type=Path, metavar="DIR", help="where to put it (default: ./NAME)")
     build.add_argument("--seed", type=int, default=0)
     build.add_argument("--steps", type=int, help="training steps (default: what made the shipped one)")
     build.add_argument("--threads", type=int, default=2)
+    build.add_argument("--without", action="append", default=[], metavar="FAMILY", help="teach nothing about this family (repeatable)")
 
 
 def main(args: argparse.Namespace) -> int:
@@ -63,7 +69,23 @@ def _show(name: str) -> int:
     for family in dict.fromkeys(family for family, _ in cells):
         table.add_row(family, *(f"{cells[family, level]:.0%}" if (family, level) in cells else "" for level in levels))
     console.print(table)
+    if writing := card.get("writing"):
+        console.print(_writing(writing))
     return 0
+
+
+def _writing(writing: dict[str, Any]) -> Table:
+    from rich.table import Table
+
+    title = f"what it writes for {writing['problems']} held-out problems at temperature {writing['temperature']}"
+    table = Table(box=None, header_style="bold", pad_edge=False, title=title, title_justify="left")
+    for column in ("task", "readable", "as asked", "95 % interval"):
+        table.add_column(column, justify="left" if column == "task" else "right")
+    for of in writing["tasks"]:
+        right = of["right"]
+        readable = f"{of['readable']['share']:.1%}" if "readable" in of else ""
+        table.add_row(of["task"], readable, f"{right['share']:.1%}", f"[{right['low']:.1%}, {right['high']:.1%}]")
+    return table
 
 
 def _build(args: argparse.Namespace) -> int:
@@ -93,5 +115,5 @@ def _build(args: argparse.Namespace) -> int:
                 printed = note
                 console.print(f"{done}/{total} loss {loss:.3f} {note}", soft_wrap=True)
 
-        build_policy(args.name, out, seed=args.seed, steps=args.steps, threads=args.threads, progress=progress)
+        build_policy(args.name, out, seed=args.seed, steps=args.steps, threads=args.threads, progress=progress, without=args.without)
     return _show(str(out))

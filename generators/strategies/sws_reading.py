@@ -46,13 +46,13 @@ def read_concepts(answer: str, form: Form) -> tuple[str, ...]:
         return ()
     items = _line(said) if form == "line" else _json_concepts(said) if form == "json" else _listed(said)
     concepts = [" ".join(item.split()) if item.strip() in said else "" for item in items]
-    if not concepts or len(concepts) > MOST or any(not _is_concept(concept, said) for concept in concepts):
+    if not concepts or len(concepts) > MOST or any(not _is_concept(concept, answer) for concept in concepts):
         return ()
     return tuple({concept.casefold(): concept for concept in reversed(concepts)}.values())[::-1]
 
 
-def _is_concept(concept: str, said: str) -> bool:
-    return 0 < len(concept) <= LONGEST and concept in said and any(c.isalpha() for c in concept)
+def _is_concept(concept: str, answer: str) -> bool:
+    return 0 < len(concept) <= LONGEST and concept in answer and any(c.isalpha() for c in concept)
 
 
 def _line(said: str) -> list[str]:

@@ -87,7 +87,17 @@ def read(text: str) -> Reading | None:
     if len(text) > LONGEST:
         return None
     readings = [reading for grammar in _grammars() if (reading := grammar.read(text)) is not None]
-    return readings[0] if len({reading.answer for reading in readings}) == 1 else None
+    if len({reading.answer for reading in readings}) != 1:
+        return None
+    return next((reading for reading in readings if _own(reading)), readings[0])
+
+
+def _own(reading: Reading) -> bool:
+    """Easy and hard percentages share their texts; the easy shapes take one part in so many (50, 25, 20, 10 %), the hard ones the rest."""
+    if reading.family != "percent":
+        return True
+    percent = reading.numbers["p"]
+    return (reading.level <= 2) is (percent > 0 and 100 % percent == 0)
 
 
 def _untold(family: str, shape: str) -> dict[str, int]:

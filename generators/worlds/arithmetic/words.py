@@ -98,6 +98,15 @@ HOLDERS: tuple[tuple[str, str], ...] = (
 )
 PEOPLE: tuple[str, ...] = ("friends", "children", "students", "cousins", "players", "neighbors", "girls", "boys")
 
+WORDS: tuple[str, ...] = tuple(
+    dict.fromkeys(
+        word
+        for pairs in (*NAMES, *THINGS, *HOLDERS, *((word,) for word in (*GOODS, *VEHICLES, *MAKERS, *PEOPLE)))
+        for word in (*pairs, *(pronoun.capitalize() for pronoun in pairs if pronoun in ("he", "she")))
+    )
+)
+"""Every word that fills a slot: what a story has to say again as it said it before."""
+
 _HIS = {"he": "his", "she": "her"}
 
 Words = dict[str, str]
