@@ -20,7 +20,6 @@ from pydantic import Field, model_validator
 from data.keyed import keyed_order
 from data.records import Group, GroupEdit, Problem, RolloutSpec
 from filters.difficulty import Band
-from filters.written import PROBLEM_SCHEMA
 from generators.strategies.base import BaseStrategy, Online, StepContext
 from generators.strategies.rewriting import Rewrite, form_of, rewrite_spec
 from generators.strategies.settings import Count, Settings, Share, read_settings
@@ -109,8 +108,7 @@ class Clpo(BaseStrategy):
     def _rewrite(self, ctx: StepContext, group: Group, kind: Bucket | None) -> Rewrite:
         of, mode = group.problem, MODES[kind or "medium"]
         form = form_of(ctx, self.set.form)
-        schema = PROBLEM_SCHEMA if form == "json" else None
-        return rewrite_spec(ctx, of, mode, form, self.name, WRITE, self.set.max_tokens, (group.id,), schema)
+        return rewrite_spec(ctx, of, mode, form, self.name, WRITE, self.set.max_tokens, (group.id,))
 
     def _solver(
         self, ctx: StepContext, group: Group, main: RolloutSpec, kind: Bucket | None, rewrite: Rewrite, written: Group
@@ -123,8 +121,9 @@ class Clpo(BaseStrategy):
         writing = written.rollouts[0]
         (one,) = read_variants([(writing.text, writing.finish != "stop")], of.prompt, of.reference, rewrite.form, overlap=self.set.overlap)
         made = {"rewrite_of": of.id, "mode": MODES[kind or "medium"], "writing": writing.id}
+        level = 0 if kind == "hard" else of.level  # nobody knows how much simpler it became
         problem = Problem(
-            one.text, of.reference, of.verifier, of.spec, of.media, of.domain, 0 if kind == "hard" else of.level, of.concepts, self.name, "online", made
+            one.text, of.reference, of.verifier, of.spec, of.media, of.domain, level, of.concepts, self.name, "online", made
         )
         rule, reason = one.rule, one.reason
         if not rule and (why := ctx.heldout([one.text])[0]):

@@ -27,7 +27,7 @@ from data.keyed import keyed_seed
 from data.records import Group, GroupEdit, Outcome, Problem, RolloutSpec, Verdict, with_problem
 from filters.self_consistency import answer_key
 from filters.verifiers.votes import cross_vote, plurality
-from filters.written import PROBLEM_SCHEMA, jaccard, read_problem
+from filters.written import jaccard, read_problem
 from generators.strategies.base import BaseStrategy, Online, StepContext
 from generators.strategies.rewriting import form_of, rewrite_spec
 from generators.strategies.settings import Settings, read_settings
@@ -90,9 +90,8 @@ class CoReward(BaseStrategy):
         lacking = [s for s in ctx.main if other[s.group_id] is None]
         if lacking:
             form = form_of(ctx, self.set.form)
-            schema = PROBLEM_SCHEMA if form == "json" else None
             wishes = [
-                rewrite_spec(ctx, s.problem, "same", form, self.name, WRITE, self.set.max_tokens, (s.group_id,), schema).spec for s in lacking
+                rewrite_spec(ctx, s.problem, "same", form, self.name, WRITE, self.set.max_tokens, (s.group_id,)).spec for s in lacking
             ]
             for spec, written in zip(lacking, (yield wishes), strict=True):
                 other[spec.group_id] = self._of_policy(ctx, spec, written, form)
@@ -110,8 +109,8 @@ class CoReward(BaseStrategy):
             said = [[self._answer(g.problem, r.text) if r.finish == "stop" else "" for r in g.rollouts] for g in (one, two)]
             for group, rewards in zip((one, two), co_rewards(said[0], said[1], self.set.ties), strict=True):
                 edits.append(GroupEdit.add(judged(group, rewards), "judged by the other wording's vote"))
-            right = f"{two.passes} of {len(two.rollouts)} answers are right by the problem's own verifier"
-            ctx.decide(two.problem, self.name, (one.problem.id, *two.refs), "paired", True, f"its vote is {vote_of(said[1], self.set.ties)[:60]!r}; {right}")
+            told = f"its vote is {vote_of(said[1], self.set.ties)[:60]!r}; the verifier passes {two.passes} of {len(two.rollouts)} answers"
+            ctx.decide(two.problem, self.name, (one.problem.id, *two.refs), "paired", True, told)
         return edits
 
     def _of_world(self, ctx: StepContext, spec: RolloutSpec) -> Problem | None:

@@ -49,7 +49,7 @@ class MrRlvr(BaseStrategy):
 
     def propose(self, ctx: RoundContext) -> Iterator[Candidate]:
         left = ctx.budget
-        order = keyed_order(ctx.seed, sorted(ctx.problems), ctx.round, self.name)
+        order = keyed_order(ctx.seed, sorted(i for i, p in ctx.problems.items() if p.split == "train"), ctx.round, self.name)
         solutions = dict(self._solutions(ctx, order))
         for ident in order:
             if not left:

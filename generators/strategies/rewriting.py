@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from data.records import Problem, RolloutSpec, Sampling
-from filters.written import Form
+from filters.written import PROBLEM_SCHEMA, Form
 from generators.strategies.base import StepContext
 
 
@@ -27,7 +25,7 @@ def form_of(ctx: StepContext, form: str) -> Form:
 
 
 def rewrite_spec(
-    ctx: StepContext, of: Problem, mode: str, form: Form, strategy: str, stream: str, max_tokens: int, refs: tuple[str, ...], schema: Mapping[str, Any] | None
+    ctx: StepContext, of: Problem, mode: str, form: Form, strategy: str, stream: str, max_tokens: int, refs: tuple[str, ...]
 ) -> Rewrite:
     """One answer to the template `paraphrase` for this problem. `mode`: same (only the words change), simplify or diversify.
 
@@ -35,9 +33,9 @@ def rewrite_spec(
     """
     assert ctx.render is not None, "the step's context can render no prompt"
     prompt = ctx.render("paraphrase", problem=of, mode=mode, structured=form == "json")
-    task = Problem(
-        prompt, of.reference, "written", {"form": form}, of.media, of.domain, of.level, of.concepts, strategy, "online", {"task": mode, "source": of.id}
-    )
+    made = {"task": mode, "source": of.id}
+    task = Problem(prompt, of.reference, "written", {"form": form}, of.media, of.domain, of.level, of.concepts, strategy, "online", made)
+    schema = PROBLEM_SCHEMA if form == "json" else None
     s = ctx.sampling
     sampling = Sampling(s.temperature, s.top_p, s.top_k, max_tokens)
     return Rewrite(RolloutSpec(task, 1, sampling, stream, prompt=prompt, key=refs, refs=refs, structured=schema), form)

@@ -62,7 +62,7 @@ class Rlpt(BaseStrategy):
             if one.task == wanted and (one.document, one.place) not in taken:
                 taken.add((one.document, one.place))
                 left -= 1
-                yield Candidate(self._problem(ctx, one), ctx.round, self.name, reason=f"{one.task} of sentence {one.place} in document {one.document}")
+                yield Candidate(self._problem(ctx, one), ctx.round, self.name, reason=f"{one.task}, sentence {one.place} of document {one.document}")
 
     def _problem(self, ctx: RoundContext, one: Segment) -> Problem:
         assert ctx.render is not None, "the round's context can render no prompt"

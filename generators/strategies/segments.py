@@ -17,11 +17,11 @@ from data.errors import UserError
 from data.text import storable
 
 Task = Literal["asr", "msr"]
-_ABBREVIATIONS = r"(?<!\bMr)(?<!\bMrs)(?<!\bDr)(?<!\bSt)(?<!\bvs)(?<!\be\.g)(?<!\bi\.e)(?<!\bcf)(?<!\bFig)(?<!\bEq)(?<!\bNo)(?<!\b[A-Z])"
-_SENTENCE = re.compile(rf"{_ABBREVIATIONS}(?<=[.!?])[\"')\]]*\s+(?=[\"'(\[]?[A-Z0-9])|\n\s*\n|(?<=[。！？])")
+_ABBREVIATIONS = "".join(rf"(?<!\b{word}\.)" for word in ("Mr", "Mrs", "Dr", "St", "vs", r"e\.g", r"i\.e", "cf", "Fig", "Eq", "No", "[A-Z]"))
+_SENTENCE = re.compile(rf"(?<=[.!?]){_ABBREVIATIONS}[\"')\]]*\s+(?=[\"'(\[]?[A-Z0-9])|\n\s*\n|(?<=[。！？])")
 _PRIVATE = (
     (re.compile(r"[\w.+-]+@[\w-]+\.[\w.-]+\w"), "<email>"),
-    (re.compile(r"(?<![\w.,=+*/-])(?:\+\d{1,3}[ -])?(?:\(\d{2,4}\)[ -]?|\d{3,4}[ -])\d{3,4}[ -]\d{3,4}(?![\w.,=+*/-])"), "<phone>"),
+    (re.compile(r"(?<![\w.,=+*/-])(?:\+\d{1,3}[ -])?(?:\(\d{2,4}\)[ -]?|\d{3,4}[ -])\d{3,4}[ -]\d{3,4}(?![\w=+*/-]|[.,]\d)"), "<phone>"),
 )
 
 
