@@ -12,6 +12,10 @@ from pipelines.rollout import Rollouts
 from pipelines.run import Run
 
 
+PRIORITY = {"train": 2, "evaluate": 1, "probe": 1, "estimate": 1}
+"""Whose requests go first where one engine serves several at once: a training step waits for its rollouts; synthesis (0) waits for nobody."""
+
+
 def rollouts_of(run: Run, round: int, stage: str) -> Rollouts:
     """How this stage samples with the current policy."""
     policy = run.policy()
@@ -24,6 +28,7 @@ def rollouts_of(run: Run, round: int, stage: str) -> Rollouts:
         seed=run.recipe.seed,
         key=(round, stage),
         purpose=stage,
+        priority=PRIORITY.get(stage, 0),
     )
 
 
