@@ -89,7 +89,7 @@ def sample(run: Run, round: int, step: int, cursor: int, problems: Sequence[Prob
             )
             for s in run.strategies
         }
-        made = sample_step(run.strategies, contexts, main, rollouts.sample, asker.tools)
+        made = sample_step(run.strategies, contexts, main, rollouts.sample, asker.tools, rollouts if rollouts.streams else None)
         groups, factors = apply_edits(made.main, made.edits)
         groups, refused = refuse_leaks(groups, {p.id for p in problems}, run.heldout, round=round, step=step)
         sampled.refused.extend(refused)
