@@ -50,6 +50,8 @@ def train_stage(run: Run, round: int) -> Summary:
     cursor = max((line["info"]["cursor"] for line in lines), default=0)
     trainer = _trainer(run)
     for step in range(done + 1, part.steps + 1):
+        if part.tokens and trained_tokens(run, round) >= part.tokens:
+            break
         cursor = _step(run, round, step, cursor, problems, trainer)
     rewards = run.lake.query("SELECT step, reward_mean, groups FROM train_steps WHERE round = ? ORDER BY step", (round,))
     trained = [reward for _, reward, groups in rewards.iter_rows() if groups]
@@ -60,6 +62,10 @@ def train_stage(run: Run, round: int) -> Summary:
         "reward_first": trained[0] if trained else None,
         "reward_last": trained[-1] if trained else None,
     }
+
+
+def trained_tokens(run: Run, round: int) -> int:
+    return int(run.lake.query("SELECT coalesce(sum(tokens), 0) FROM train_steps WHERE round = ?", (round,)).item())
 
 
 def why_nothing(probed: int, solved: int) -> str:
