@@ -117,8 +117,9 @@ def build_policy(
             _train(model, tokenizer, world, plan, seed, out, progress)
         _save(model, out)
         measured = measure_policy(out, world, problems=plan.card_problems, samples=plan.card_samples, seed=seed)
-        writes = isinstance(world, ArithmeticWorld) and bool(plan.tasks)
-        written = measure_writing(out, world, problems=plan.card_problems // 2, seed=seed) if writes else None
+        written = None
+        if plan.tasks and isinstance(world, ArithmeticWorld):
+            written = measure_writing(out, world, problems=plan.card_problems // 2, seed=seed)
     finally:
         torch.set_num_threads(before)
     trained_on = {
