@@ -42,6 +42,11 @@ class Sampled:
     states: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
 
+    @property
+    def tokens(self) -> int:
+        """Response tokens that the step learns from."""
+        return sum(r.response_length for g in self.groups for r in g.rollouts)
+
     def tables(self, run: Run, round: int) -> dict[str, Any]:
         """Its rows for the shard of its optimizer step."""
         tables: dict[str, Any] = {}
