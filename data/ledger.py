@@ -36,7 +36,8 @@ PATIENCE_S = 60.0
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS requests (
     key TEXT NOT NULL UNIQUE,
-    state TEXT NOT NULL,              -- sent: asked, no durable answer | done: answered | failed: the last answer was an error
+    -- sent: asked, no durable answer | done: answered | failed: the last answer was an error | cancelled: given up before it was answered
+    state TEXT NOT NULL,
     attempts INTEGER NOT NULL DEFAULT 0,
     repeats INTEGER NOT NULL DEFAULT 0, -- answers after the first success, ignored
     errors INTEGER NOT NULL DEFAULT 0,
@@ -54,7 +55,9 @@ CREATE TABLE IF NOT EXISTS requests (
     answered_by TEXT NOT NULL DEFAULT '', -- policy id that the answer names
     ms REAL NOT NULL DEFAULT 0,
     sent_at REAL,
-    done_at REAL
+    done_at REAL,
+    usage_in INTEGER NOT NULL DEFAULT 0, -- tokens as an endpoint bills them, 0 where it does not say
+    usage_out INTEGER NOT NULL DEFAULT 0
 )
 """
 _INTEND = """
@@ -64,11 +67,11 @@ ON CONFLICT (key) DO UPDATE SET attempts = attempts + 1, sent_at = excluded.sent
     problem_id = CASE state WHEN 'done' THEN problem_id ELSE excluded.problem_id END, request = excluded.request
 """
 _RECORD = """
-INSERT INTO requests (key, state, text, finish, error, tokens, logp, prompt_tokens, answered_by, ms, done_at, errors)
-VALUES (?,?,?,?,?,?,?,?,?,?,?,?)
+INSERT INTO requests (key, state, text, finish, error, tokens, logp, prompt_tokens, answered_by, ms, usage_in, usage_out, done_at, errors)
+VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)
 ON CONFLICT (key) DO UPDATE SET state = excluded.state, text = excluded.text, finish = excluded.finish, error = excluded.error,
     tokens = excluded.tokens, logp = excluded.logp, prompt_tokens = excluded.prompt_tokens, answered_by = excluded.answered_by,
-    ms = excluded.ms, done_at = excluded.done_at,
+    ms = excluded.ms, usage_in = excluded.usage_in, usage_out = excluded.usage_out, done_at = excluded.done_at,
     errors = errors + excluded.errors
 """
 
@@ -78,6 +81,7 @@ class _Batch:
 
     def __init__(self) -> None:
         self.asked: list[tuple[Any, ...]] = []
+        self.given_up: list[str] = []
         self.answers: list[Completion] = []
         self.done = False
         self.error: BaseException | None = None
@@ -134,17 +138,21 @@ class Ledger:
         """
         self.commit(answers=completions)
 
-    def commit(self, asked: Sequence[Request] = (), answers: Sequence[Completion] = ()) -> None:
-        """`intend(asked)` and `record(answers)` in one transaction, which the other threads that wait here share."""
+    def commit(self, asked: Sequence[Request] = (), answers: Sequence[Completion] = (), given_up: Sequence[str] = ()) -> None:
+        """`intend(asked)` and `record(answers)` in one transaction, which the other threads that wait here share.
+
+        `given_up`: keys that were cancelled. They are neither failures nor in flight any more.
+        """
         now = time.time()
         rows = [asked_row(r, now) for r in asked]
-        for start in range(0, max(len(rows), len(answers)), GROUP):
-            self._commit(rows[start : start + GROUP], answers[start : start + GROUP])
+        for start in range(0, max(len(rows), len(answers), len(given_up)), GROUP):
+            self._commit(rows[start : start + GROUP], answers[start : start + GROUP], given_up[start : start + GROUP])
 
-    def _commit(self, asked: Sequence[tuple[Any, ...]], answers: Sequence[Completion]) -> None:
+    def _commit(self, asked: Sequence[tuple[Any, ...]], answers: Sequence[Completion], given_up: Sequence[str]) -> None:
         with self._gathering:
             batch = self._batch
             batch.asked.extend(asked)
+            batch.given_up.extend(given_up)
             batch.answers.extend(answers)
         with self._writing:
             if not batch.done:
@@ -152,15 +160,18 @@ class Ledger:
                     self._batch = _Batch()
                 batch.done = True
                 try:
-                    self._transaction(lambda: self._insert(batch.asked, batch.answers))
+                    self._transaction(lambda: self._insert(batch))
                 except BaseException as error:  # noqa: BLE001 - every thread of the batch is told, then it is raised
                     batch.error = error
         if batch.error is not None:
             raise batch.error
 
-    def _insert(self, asked: Sequence[tuple[Any, ...]], answers: Sequence[Completion]) -> None:
-        if asked:
-            self._con.executemany(_INTEND, asked)
+    def _insert(self, batch: _Batch) -> None:
+        answers = batch.answers
+        if batch.asked:
+            self._con.executemany(_INTEND, batch.asked)
+        if batch.given_up:
+            self._con.executemany("UPDATE requests SET state = 'cancelled' WHERE key = ? AND state = 'sent'", [(key,) for key in batch.given_up])
         if not answers:
             return
         done, now = self._states([c.key for c in answers]), time.time()
@@ -219,11 +230,11 @@ class Ledger:
         return [{name: found[key][name] for name in REQUESTS.names} for key in wanted]
 
     def counts(self) -> dict[str, int]:
-        """Requests by state (sent, done, failed), and in all: requests, attempts, repeats, errors."""
+        """Requests by state (sent, done, failed, cancelled), and in all: requests, attempts, repeats, errors."""
         with self._reading():
             states = dict(self._reader.execute("SELECT state, count(*) FROM requests GROUP BY state").fetchall())
             sums = self._reader.execute("SELECT count(*), total(attempts), total(repeats), total(errors) FROM requests").fetchone()
-        return {state: states.get(state, 0) for state in ("sent", "done", "failed")} | dict(
+        return {state: states.get(state, 0) for state in ("sent", "done", "failed", "cancelled")} | dict(
             zip(("requests", "attempts", "repeats", "errors"), map(int, sums))
         )
 
@@ -239,6 +250,13 @@ class Ledger:
         with self._reading():
             sql = "SELECT error, count(*) AS times FROM requests WHERE state = 'failed' GROUP BY error ORDER BY times DESC, error LIMIT ?"
             return self._reader.execute(sql, (most,)).fetchall()
+
+    def select(self, sql: str, params: Sequence[Any] = ()) -> list[dict[str, Any]]:
+        """Rows of any query, as the file stands now; it writes nothing. sqlite3.Error where the SQL is wrong."""
+        with self._looking:
+            cursor = self._reader.execute(sql, params)
+            names = [column[0] for column in cursor.description]
+            return [dict(zip(names, row)) for row in cursor]
 
     def _select(self, columns: str, condition: str, keys: Sequence[str], params: Sequence[Any]) -> list[tuple[Any, ...]]:
         with self._reading():
@@ -262,6 +280,9 @@ def _connect_to_write(path: Path) -> sqlite3.Connection:
     con.execute("PRAGMA journal_mode = WAL")
     con.execute("PRAGMA synchronous = FULL")
     con.execute(_SCHEMA)
+    for column in ("usage_in", "usage_out"):  # which ledgers of earlier versions have not
+        with contextlib.suppress(sqlite3.OperationalError):
+            con.execute(f"ALTER TABLE requests ADD COLUMN {column} INTEGER NOT NULL DEFAULT 0")
     return con
 
 

@@ -13,7 +13,7 @@ from data.records import Completion, Request, Sampling
 from data.tables import sampling_json
 from data.text import storable, storable_json
 
-ANSWER = "key, text, tokens, logp, prompt_tokens, finish, answered_by, error, ms"
+ANSWER = "key, text, tokens, logp, prompt_tokens, finish, answered_by, error, ms, usage_in, usage_out"
 """Columns that `completion_of` takes, in its order."""
 
 _INT32, _FLOAT32 = np.dtype("<i4"), np.dtype("<f4")
@@ -69,16 +69,17 @@ def asked_row(request: Request, now: float) -> tuple[Any, ...]:
 
 
 def answered_row(completion: Completion, now: float) -> tuple[Any, ...]:
-    """key, state, text, finish, error, tokens, logp, prompt tokens, answered by, ms, seconds since the epoch, 1 for an error."""
+    """Key, state, text, finish, error, the three arrays, answered by, ms, billed tokens in and out, seconds since the epoch, 1 for an error."""
     c, failed = completion, completion.finish == "error"
+    said = (c.key, "failed" if failed else "done", storable(c.text), c.finish, storable(c.error))
     blobs = (_bytes(c.tokens, _INT32), _bytes(c.logp, _FLOAT32), _bytes(c.prompt_tokens, _INT32))
-    return (c.key, "failed" if failed else "done", storable(c.text), c.finish, storable(c.error), *blobs, c.policy_id, c.ms, now, int(failed))
+    return (*said, *blobs, c.policy_id, c.ms, *c.usage, now, int(failed))
 
 
 def completion_of(row: tuple[Any, ...]) -> Completion:
     """From the columns `ANSWER`."""
-    key, text, tokens, logp, prompt_tokens, finish, policy_id, error, ms = row
-    return Completion(key, text, int32s(tokens), float32s(logp), int32s(prompt_tokens), finish, policy_id, error, ms)
+    key, text, tokens, logp, prompt_tokens, finish, policy_id, error, ms, *usage = row
+    return Completion(key, text, int32s(tokens), float32s(logp), int32s(prompt_tokens), finish, policy_id, error, ms, (usage[0], usage[1]))
 
 
 def int32s(blob: bytes | None) -> Any:

@@ -13,6 +13,7 @@ from filters.verifiers.base import check_spec, get_verifier
 from generators.engines.environment import find_python
 from generators.strategies.registry import make_strategy
 from generators.worlds.registry import get_world
+from pipelines.engine import recorded
 from pipelines.grpo.config import GRPOConfig, trainer_settings
 from pipelines.grpo.one_step_off import refuse_stale
 from pipelines.grpo.presets import preset_named
@@ -45,6 +46,8 @@ def check_names(recipe: Recipe) -> None:
 def check_engine(recipe: Recipe) -> None:
     """UserError where the engine can't be reached or can't be trained, as far as the recipe tells without asking it."""
     part = recipe.engine
+    if part.kind == "replay":
+        recorded(part.replay.ledger)
     if part.kind != "openai":
         return
     if not part.openai.url:

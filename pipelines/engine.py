@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from data.errors import UserError
+from data.ledger import Ledger
 from generators.engines.base import Engine
 from generators.engines.registry import open_engine
 from pipelines.recipe import Recipe
@@ -25,7 +29,12 @@ def _local(run: Run) -> Engine:
 
 
 def _openai(run: Run) -> Engine:
-    return _endpoint(run.recipe, policy_id=run.policy().id, media=run.dir / "media")
+    engine = _endpoint(run.recipe, policy_id=run.policy().id, media=run.dir / "media")
+    if not run.recipe.engine.openai.batch:
+        return engine
+    from generators.engines.batch_endpoint import BatchEngine
+
+    return BatchEngine(cast("OpenAIEngine", engine), run.dir / "batches.sqlite")
 
 
 def _endpoint(recipe: Recipe, **more: Any) -> Engine:
@@ -45,8 +54,50 @@ def _endpoint(recipe: Recipe, **more: Any) -> Engine:
     )
 
 
+def _replay(run: Run) -> Engine:
+    """Its tokenizer, scores and embeddings are those of the run's own policy, whose training is computed here; a run that asks for none loads none."""
+    path = recorded(run.recipe.engine.replay.ledger)
+    if path.resolve() == (run.dir / "ledger.sqlite").resolve():
+        raise UserError(f"engine.replay.ledger: {path} is this run's own ledger; `synth resume {run.dir}` uses it anyway")
+    ledger = Ledger.open(path, write=False)
+    return open_engine("replay", ledger=ledger, strict=True, name=str(path), model=lambda: _local(run), on_close=ledger.close)
+
+
+def recorded(place: str) -> Path:
+    """The ledger at `place`, a run folder or the file itself; UserError where there is none."""
+    if not place:
+        raise UserError('engine.replay.ledger: engine.kind = "replay" needs the run to repeat, e.g. `--engine replay:runs/arithmetic-001`')
+    path = Path(place)
+    path = path / "ledger.sqlite" if path.is_dir() else path
+    if not path.is_file():
+        raise UserError(f"engine.replay.ledger: there is no ledger at {path}; give the folder of a run that generated something, or its ledger.sqlite")
+    return path.absolute()
+
+
+def _recorded_engine(ledger: Path) -> dict[str, Any]:
+    """The engine table of the run that a ledger belongs to; {} where the file stands alone."""
+    try:
+        return dict(json.loads((ledger.parent / "run.json").read_text("utf-8"))["recipe"]["engine"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _replaying(recipe: Recipe) -> Recipe:
+    """The recipe with the ledger's place spelled out and, of an endpoint's run, the name its model was known by: both runs are one lineage."""
+    part = recipe.engine
+    ledger = recorded(part.replay.ledger)
+    was = _recorded_engine(ledger)
+    of = str(was.get("replay", {}).get("of") or was.get("kind") or "local")
+    changes: dict[str, Any] = {"replay": part.replay.model_copy(update={"ledger": str(ledger), "of": of})}
+    if name := was.get("openai", {}).get("model"):
+        changes["openai"] = part.openai.model_copy(update={"model": name})
+    return recipe.model_copy(update={"engine": part.model_copy(update=changes)})
+
+
 def reached(recipe: Recipe) -> Recipe:
     """The recipe once its endpoint has answered, with the model's name filled in; UserError where nobody does. Other engines open when needed."""
+    if recipe.engine.kind == "replay":
+        return _replaying(recipe)
     if recipe.engine.kind != "openai":
         return recipe
     engine = _endpoint(recipe)
@@ -64,4 +115,4 @@ def _vllm(run: Run) -> Engine:
     return open_engine("vllm", **options, log=run.dir / "logs" / "vllm.log", media=run.dir / "media", scheduling=scheduling)
 
 
-_OPENERS: dict[str, Callable[[Run], Engine]] = {"local": _local, "openai": _openai, "vllm": _vllm}
+_OPENERS: dict[str, Callable[[Run], Engine]] = {"local": _local, "openai": _openai, "replay": _replay, "vllm": _vllm}

@@ -69,6 +69,8 @@ class OpenAIPart(Part):
     """Local folder with the model's tokenizer: token counts, and multi-turn rollouts."""
     structured_tries: Positive = 3
     """Answers asked for until one has the wanted form."""
+    batch: bool = False
+    """Through the provider's batch endpoint: half the price, and up to a day for an answer. What was sent is never paid twice."""
     group: Annotated[int, Field(ge=1, le=128)] = 1
     """Samples of one input that share a request (`n`): their prompt is paid once, but a sample's seed no longer decides it alone. 1 = exact."""
     body: dict[str, Any] = {}
@@ -98,9 +100,22 @@ class OpenAIPart(Part):
         return value
 
 
+class ReplayPart(Part):
+    """The answers of another run, again."""
+
+    ledger: str = ""
+    """The run whose answers are taken: its folder, or its ledger.sqlite."""
+    of: str = ""
+    """What kind of engine answered that run; filled in when the replay begins."""
+
+
 class EnginePart(Part):
-    kind: Literal["local", "vllm", "openai"] = "local"
-    """`local` is the embedded engine: any machine, no server; `vllm` a vLLM server of our own; `openai` any OpenAI-compatible endpoint."""
+    kind: Literal["local", "vllm", "openai", "replay"] = "local"
+    """`local` is the embedded engine: any machine, no server; `vllm` a vLLM server of our own; `openai` any OpenAI-compatible endpoint; `replay` the
+    answers of another run."""
+    replay: ReplayPart = ReplayPart()
+    price_per_million: dict[Literal["input", "output"], Annotated[float, Field(ge=0)]] = {}
+    """Money per million tokens, e.g. {input = 0.1, output = 0.4}; what `synth requests` counts with. A word for the reader: no number depends on it."""
     scheduler: SchedulerPart = SchedulerPart()
     openai: OpenAIPart = OpenAIPart()
     vllm: VllmPart = VllmPart()
@@ -108,6 +123,11 @@ class EnginePart(Part):
     """CPU threads for generation and training; 0 = all cores. Part of the recipe because sums depend on it."""
     batch_rows: Positive = 512
     """Rows decoded side by side; part of the recorded shard plan."""
+
+    @property
+    def answering(self) -> str:
+        """The kind of engine whose answers these are: of a replay, the recorded run's."""
+        return self.replay.of if self.kind == "replay" else self.kind
 
     def lineage(self) -> dict[str, Any]:
         """What the policy's lineage counts of it: what moves a number on the embedded engine. Which engine answers, and how it is reached, is not
@@ -123,4 +143,5 @@ def engine_changes(text: str | None) -> dict[str, Any]:
     if text is None:
         return {}
     kind, _, address = text.partition(":")
-    return {"engine__kind": kind} | ({f"engine__{kind}__url": address} if address else {})
+    place = "ledger" if kind == "replay" else "url"
+    return {"engine__kind": kind} | ({f"engine__{kind}__{place}": address} if address else {})

@@ -84,7 +84,15 @@ def plan(recipe: Recipe, *, train_problems: int, heldout_problems: int, pilot: P
     learning = pilot.train_seconds_per_rollout * min(group, expected * pilot.mixed) if pilot else None
     generating = _generating(expected, pilot)
     lines.append(Line("train", group, most, expected, None if generating is None or learning is None else generating + learning))
-    return lines
+    return [line for line in lines if recipe.only != "synthesize" or line.stage not in ("evaluate", "train")]
+
+
+def most_money(recipe: Recipe, lines: list[Line]) -> float | None:
+    """What the sampled tokens of these lines can cost at an endpoint at most, their prompts left out; None where the recipe names no price."""
+    price = recipe.engine.openai.price_out
+    if recipe.engine.kind != "openai" or not price:
+        return None
+    return sum(line.high for line in lines) * recipe.sampling.max_tokens * price / 1e6
 
 
 def _generating(requests: float, pilot: Pilot | None) -> float | None:

@@ -116,7 +116,7 @@ class Run:
     @cached_property
     def model(self) -> str:
         """What the policy's weights are known by: folder and fingerprint, or the name of the model behind an endpoint."""
-        if self.recipe.engine.kind == "openai":
+        if self.recipe.engine.answering == "openai":
             return self.recipe.engine.openai.model
         return f"{self.base_policy.name}@{weights_fingerprint(self.base_policy)}"
 
@@ -146,7 +146,8 @@ class Run:
     def engine(self) -> LedgeredEngine:
         """The engine behind the ledger, holding the current policy; opened on first use."""
         if self._engine is None:
-            self._engine = LedgeredEngine(open_run_engine(self), self.ledger)
+            whole = {"window": 50_000} if self.recipe.engine.openai.batch else {}  # a provider's batch is what can be asked at once
+            self._engine = LedgeredEngine(open_run_engine(self), self.ledger, **whole)
             self._engine.on_progress = lambda done, total, tokens: self.emit("generating", done=done, total=total, tokens=tokens)
         return self._engine
 

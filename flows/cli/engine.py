@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 HELP = "make an engine's own environment, try it"
 EPILOG = """examples:
@@ -47,4 +48,58 @@ def _install(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> int:
-    raise NotImplementedError
+    import tempfile
+    import time
+
+    from rich.console import Console
+
+    from data.errors import SynthError, UserError
+    from generators.engines.registry import open_engine
+    from generators.engines.trial import Finding, try_engine
+    from pipelines.policies import policy_folder
+
+    console = Console(highlight=False)
+    base = policy_folder(args.policy)
+    good = True
+
+    def show(found: Finding) -> None:
+        nonlocal good
+        good = good and found.good is not False
+        mark, style = {True: ("ok", "green"), False: ("broken", "red"), None: ("absent", "yellow")}[found.good]
+        console.print(f"{found.name:<11} [{style}]{mark:<7}[/] {found.seconds:6.1f} s  ", end="")
+        console.print(found.said, markup=False, soft_wrap=True)
+
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "engine.log"
+        began = time.perf_counter()
+        try:
+            engine = open_engine(args.name, **_options(args, base, log))
+        except UserError:
+            raise
+        except SynthError as error:
+            show(Finding("start", False, str(error), time.perf_counter() - began))
+            return 1
+        try:
+            show(Finding("start", True, f"{args.name} on {base.name}", time.perf_counter() - began))
+            for found in try_engine(engine, base, "check", _prompts()):
+                show(found)
+        finally:
+            began = time.perf_counter()
+            engine.close()
+        show(Finding("stop", True, "", time.perf_counter() - began))
+    return 0 if good else 1
+
+
+def _options(args: argparse.Namespace, base: Path, log: Path) -> dict[str, Any]:
+    if args.name == "local":
+        return {"path": base, "policy_id": "check", "threads": 1}
+    from generators.engines.vllm_settings import VllmSettings
+
+    return {"base": base, "policy_id": "check", "settings": VllmSettings(python=args.python), "log": log}
+
+
+def _prompts() -> list[str]:
+    from generators.worlds.registry import get_world
+
+    world = get_world("arithmetic")
+    return [world.make(world.families()[0], 1, index, seed=0, split="heldout").prompt for index in range(8)]

@@ -21,6 +21,7 @@ EPILOG = """examples:
   synth run --preview 2                            what is asked and answered, two items per stage
   synth run my.toml --dry-run                      is the recipe in order, and what will it cost?
   synth run --engine openai:http://127.0.0.1:8000/v1 --set only=synthesize    data with any endpoint's model
+  synth run --engine replay:runs/arithmetic-001    that run again from its recorded answers, without a model
   synth run --prefect                              the same run as a Prefect flow, a task per stage
 """
 
@@ -30,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="DIR", help="the run folder (default: runs/NAME-001, counting up)")
     parser.add_argument("--problems", action="append", default=[], metavar="[DOMAIN=]FILE", help=f"your own problems, again for more: {KINDS}")
     parser.add_argument("--map", action="append", default=[], metavar="FIELD=COLUMN,…", help="which column of --problems holds which field")
-    what = "what generates: local, vllm, openai:http://127.0.0.1:8000/v1 (default: the recipe's)"
+    what = "what generates: local, vllm, openai:http://127.0.0.1:8000/v1, replay:DIR (default: the recipe's)"
     parser.add_argument("--engine", metavar="KIND[:ADDRESS]", help=what)
     parser.add_argument("--rounds", type=int, metavar="N", help="rounds (default: the recipe's)")
     parser.add_argument("--seed", type=int, metavar="N", help="run seed (default: the recipe's)")

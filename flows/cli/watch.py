@@ -105,7 +105,7 @@ def _lines(state: RunState) -> list[tuple[str, str]]:
 
 def _how(state: RunState) -> str:
     """How the newest step was learned, where that is not the plain way."""
-    stale = f", sampled {state.staleness} update behind" + (f" (ratio {state.ratio:.3f})" if state.ratio is not None else "")
+    stale = f", sampled {state.staleness} update behind" + (f" (ratio {state.ratio:.3f})" if state.ratio else "")
     return (stale if state.staleness else "") + (f", {state.ranks} ranks" if state.ranks and state.ranks > 1 else "")
 
 

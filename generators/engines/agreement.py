@@ -32,7 +32,8 @@ class Asked(Protocol):
     settings: VllmSettings
     config: Any
     policy_id: str
-    held: Any
+    context: int
+    seen: Sequence[int]
 
     def generate(self, requests: Sequence[Request]) -> Any: ...
     def score(self, sequences: Sequence[tuple[str, Sequence[int]]]) -> Any: ...
@@ -82,8 +83,9 @@ class Agreement:
 def compare(engine: Asked, holder: Holder, answers: int, tokens: int, key: str = "") -> Difference:
     """Samples from the engine at temperature 1 and asks the holder about the same tokens."""
     vocab = int(getattr(engine.config.get_text_config(), "vocab_size", 0))
-    # The same prompt every time: its cached blocks would be the old weights' if the cache had been kept.
-    prompt = [int(t) for t in np.random.default_rng(0).integers(0, vocab, min(PROMPT, engine.context - tokens - 1))]  # type: ignore[attr-defined]
+    # The same prompt every time, of the run's own text where there was some: its cached blocks would be the old weights' if the cache had been kept.
+    known = list(engine.seen) or [int(t) for t in np.random.default_rng(0).integers(0, vocab, PROMPT)]
+    prompt = (known * (PROMPT // len(known) + 1))[: min(PROMPT, engine.context - tokens - 1)]
     rule = Sampling(temperature=1.0, max_tokens=tokens)
     asked = [Request(engine.policy_id, rule, int(content_hash("check", key, i)[:15], 16), i, tokens=tuple(prompt)) for i in range(answers)]
     made: list[Completion] = list(engine.generate(asked))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from data.keyed import uniforms
+from generators.engines.grammar_masks import Masks
 from generators.engines.sampling import DrawRule, draw
 
 DROP_SHARE = 8  # the caches are compacted once 1/8 of their rows are finished: a copy costs about half a decode step
@@ -76,11 +78,12 @@ def decode(
     limits: NDArray[np.int64],
     eos: Sequence[int],
     stopped: Stopped | None = None,
+    masks: Masks | None = None,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Sampled:
     """Samples `counts[g]` rows from each prompt until end-of-text, a stop string or the row's limit.
 
-    seeds, limits: by row. `on_step(rows done, tokens)` is told of progress.
+    seeds, limits: by row. masks: what holds the structured rows to their grammars. `on_step(rows done, tokens)` is told of progress.
     Which rows are dropped when depends on what was sampled only, so equal batches give equal bits.
     """
     begun = time.perf_counter()
@@ -92,7 +95,10 @@ def decode(
     live, active = np.arange(rows), np.ones(rows, bool)
     cache, logits = decoder.start(prompts, counts, longest - 1)
     for t in range(longest):
-        drawn, logp = draw(logits, torch.from_numpy(uniforms(seeds[live], t)), rule)
+        if masks is None:
+            drawn, logp = draw(logits, torch.from_numpy(uniforms(seeds[live], t)), rule)
+        else:
+            drawn, logp = _draw_held(masks, np.flatnonzero(active & masks.held[live]), live, limits[live] - t, seeds[live], t, logits, rule)
         token = drawn.numpy()
         tokens[live, t], logps[live, t] = token, logp.numpy()  # past its end a row's entries are never read
         ended = active & ending[token]
@@ -117,3 +123,30 @@ def decode(
                 drawn, rule, live, active = drawn[kept], rule.take(torch.from_numpy(kept)), live[kept], np.ones(len(kept), bool)
         logits = decoder.step(cache, drawn)
     return Sampled([tokens[r, :n].copy() for r, n in enumerate(lengths)], [logps[r, :n].copy() for r, n in enumerate(lengths)], finish, ms)
+
+
+def _draw_held(
+    masks: Masks,
+    held: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    left: NDArray[np.int64],
+    seeds: NDArray[np.uint64],
+    t: int,
+    logits: Tensor,
+    rule: DrawRule,
+) -> tuple[Tensor, Tensor]:
+    """`draw`, with the structured rows at places `held` kept to their grammars; rows, left and seeds by place.
+
+    A token that would leave a row too few to end in is forbidden and drawn again, by a uniform of its own.
+    """
+    if len(held):
+        masks.forbid(logits, held, rows[held], left[held])
+    drawn, logp = draw(logits, torch.from_numpy(uniforms(seeds, t)), rule)
+    for again in itertools.count(1):
+        held = held[~masks.take(rows[held], drawn.numpy()[held], left[held])]
+        if not len(held):
+            return drawn, logp
+        masks.withdraw(logits, held, rows[held], drawn.numpy()[held], again)
+        part = torch.from_numpy(held)
+        drawn[part], logp[part] = draw(logits[part], torch.from_numpy(uniforms(seeds[held], t + (again << 32))), rule.take(part))
+    raise AssertionError("unreachable")

@@ -22,6 +22,7 @@ from generators.engines.causal_lm import CausalLM
 from generators.engines.decode import Decoder, Stopped, decode
 from generators.engines.folder import end_tokens, load_weights, open_folder
 from generators.engines.fused import FusedDecoder, fusible
+from generators.engines.grammar_masks import Grammars, Masks
 from generators.engines.sampling import DrawRule
 from generators.engines.stopping import StopStrings, cut_at_stop
 
@@ -42,7 +43,7 @@ class LocalEngine:
     hidden states. Raises UserError for a folder that holds no model.
     """
 
-    capabilities: Capabilities = frozenset({"logprobs", "tokens", "score", "embed", "update", "batches"})
+    capabilities: Capabilities = frozenset({"logprobs", "tokens", "score", "embed", "update", "batches", "structured"})
 
     def __init__(
         self,
@@ -72,6 +73,7 @@ class LocalEngine:
         self.eos = end_tokens(self.path, self.config, self.tokenizer)
         self._stops: dict[tuple[str, ...], StopStrings] = {}
         self._pieces: list[str] = []
+        self._masking: Grammars | None = None  # made by the first structured request
         self._prompts: dict[str, tuple[list[int], str]] = {}  # by input key
 
     # ---- generation
@@ -143,6 +145,7 @@ class LocalEngine:
         order = sorted(groups, key=lambda k: (prompts[k], k))  # prompts that begin alike stand side by side
         rows = [r for k in order for r in groups[k]]
         if rows:
+            masks = Masks(self._grammars(), rows) if any(r.structured is not None for r in rows) else None
             drawn = decode(
                 self.decoder,
                 [prompts[k] for k in order],
@@ -152,10 +155,14 @@ class LocalEngine:
                 np.array([self._limit(r, len(prompts[r.input_key])) for r in rows], np.int64),
                 self.eos,
                 self._stopped(rows),
+                masks,
                 on_step,
             )
             setup = (time.perf_counter() - begun) * 1e3 - max(drawn.ms)
-            for r, tokens, logp, finish, ms in zip(rows, drawn.tokens, drawn.logp, drawn.finish, drawn.ms):
+            for i, (r, tokens, logp, finish, ms) in enumerate(zip(rows, drawn.tokens, drawn.logp, drawn.finish, drawn.ms)):
+                if masks is not None and (error := masks.error(i)):
+                    answers[r.key] = _failed(r, f"the reply left its grammar: {error}", prompts[r.input_key])
+                    continue
                 text = self.decode(tokens.tolist())
                 if r.sampling.stop and (cut := cut_at_stop(text, r.sampling.stop)) is not None:
                     text, finish = cut, "stop"
@@ -195,11 +202,16 @@ class LocalEngine:
             return f"the request asks for policy '{request.policy_id}', this engine holds '{self.policy_id}'"
         if request.media:
             return "this engine reads no images"
-        if request.structured is not None:
-            return "this engine can't constrain its output to a schema; use an engine with the capability 'structured'"
+        if request.structured is not None and isinstance(error := self._grammars().compiled(request.structured), str):
+            return error
         if request.sampling.max_tokens < 1:
             return f"max_tokens is {request.sampling.max_tokens}; at least 1 token has to be sampled"
         return ""
+
+    def _grammars(self) -> Grammars:
+        if self._masking is None:
+            self._masking = Grammars(self.tokenizer, self.decoder.vocab, self.eos)
+        return self._masking
 
     def _limit(self, request: Request, prompt: int) -> int:
         return max(1, min(request.sampling.max_tokens, self.decoder.context - prompt))

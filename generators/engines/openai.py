@@ -17,11 +17,12 @@ from generators.engines import structured
 from generators.engines.base import Capabilities
 from generators.engines.endpoints import Endpoints
 from generators.engines.scheduler import Busy, Failed, Scheduler, Scheduling, Together
-from generators.engines.wire import Dialect, body_of, chat_api, completions_of, usage_of
+from generators.engines.wire import Dialect, body_of, chat_api, completions_of, gap_of, usage_of
 
 _OPTIONAL = ("return_token_ids", "logprobs", "seed", "max_tokens", "response_format", "top_p", "temperature")
 """Fields that a server may refuse and that a request can do without, the least common first."""
 _PROBE_S = 60.0
+_TELLING = 0.05  # nats between the two likeliest tokens, below which halving the temperature shows nothing
 
 
 class OpenAIEngine:
@@ -63,7 +64,7 @@ class OpenAIEngine:
         self.usage: dict[str, int] = {"prompt": 0, "sampled": 0}
         self.scheduler = Scheduler(scheduling)
         self._together = Together(_alike, self._ask_together, group) if group > 1 else None
-        self._image = lru_cache(maxsize=64)(self._read_image)
+        self.image = lru_cache(maxsize=64)(self._read_image)
         try:
             self.dialect = dialect or self.scheduler.call(self._probe(), timeout=_PROBE_S)
         except (Busy, Failed, TimeoutError) as error:
@@ -113,19 +114,19 @@ class OpenAIEngine:
         chat = chat_api(request, self.api)
         if request.messages and not chat:
             raise Failed("conversations go to the chat API")
-        body = body_of(request, self.model, self.dialect, chat=chat, image=self._image)
+        body = body_of(request, self.model, self.dialect, chat=chat, image=self.image)
         if more:
             body.update(more)
         began = time.perf_counter()
         answer = await self.endpoints.post("chat/completions" if chat else "completions", body)
         ms = (time.perf_counter() - began) * 1e3
         completion = completions_of(answer, [request], self.dialect, policy_id=self.answered_by(answer, request), ms=ms)[0]
-        return self._counted(completion, request, usage_of(answer))
+        return self.counted(completion, request, usage_of(answer))
 
     async def _ask_together(self, requests: Sequence[Request]) -> list[Completion]:
         first = requests[0]
         chat = chat_api(first, self.api)
-        body = body_of(first, self.model, self.dialect, chat=chat, image=self._image, n=len(requests))
+        body = body_of(first, self.model, self.dialect, chat=chat, image=self.image, n=len(requests))
         began = time.perf_counter()
         answer = await self.endpoints.post("chat/completions" if chat else "completions", body)
         ms = (time.perf_counter() - began) * 1e3
@@ -133,13 +134,14 @@ class OpenAIEngine:
         prompt, sampled = usage_of(answer)
         share, rest = divmod(sampled, len(made))  # the bill is for all of them: their prompt goes to the first, which had it read
         bills = [(0 if i else prompt, share + (i < rest)) for i in range(len(made))]
-        return [self._counted(c, r, bill) for c, r, bill in zip(made, requests, bills)]
+        return [self.counted(c, r, bill) for c, r, bill in zip(made, requests, bills)]
 
     def answered_by(self, answer: Mapping[str, Any], request: Request) -> str:
         """The policy id that the answer carries; an engine whose weights change says which ones it had."""
         return self.policy_id or request.policy_id
 
-    def _counted(self, completion: Completion, request: Request, usage: tuple[int, int]) -> Completion:
+    def counted(self, completion: Completion, request: Request, usage: tuple[int, int]) -> Completion:
+        """With what it cost, and the local tokenizer's tokens where the server gave none."""
         changes: dict[str, Any] = {"usage": usage}
         if self.tokenizer_path is not None and not len(completion.tokens) and completion.text:
             changes["tokens"] = np.asarray(self.encode(completion.text), np.int32)
@@ -154,22 +156,36 @@ class OpenAIEngine:
     # -- what the endpoint can ---------------------------------------------------------------------------------------
 
     async def _probe(self) -> Dialect:
-        """Its models, then one token with everything asked for; what it refuses is left out, one field after the other."""
+        """Its models, then one token with everything asked for; what it refuses is left out, one field after the other.
+
+        A second token, drawn at half the temperature, tells whether its log-probs are those of the tempered distribution: then the gap between the
+        two likeliest tokens doubles.
+        """
         vllm = await self._look_up_model()
         dialect = Dialect(vllm=vllm, logprobs=True, token_ids=True)
         request = Request("", Sampling(max_tokens=1), seed=1, prompt="1")
         chat = chat_api(request, self.api)
+        path = "chat/completions" if chat else "completions"
         while True:
             body = body_of(request, self.model, dialect, chat=chat)
+            if dialect.logprobs:
+                body["top_logprobs" if chat else "logprobs"] = 2
             try:
-                answer = await self._patiently("chat/completions" if chat else "completions", body)
+                answer = await self._patiently(path, body)
                 break
             except Failed as refused:
                 dialect = _milder(dialect, body, refused)
         first = completions_of(answer, [request], dialect)[0]
-        choice = answer["choices"][0]
-        given = bool(choice.get("logprobs"))
-        return replace(dialect, logprobs=given, token_ids=len(first.tokens) > 0, token_prompts=vllm or not chat)
+        gap, cooler = gap_of(answer), None
+        if gap is not None and gap > _TELLING:
+            cooler = gap_of(await self._patiently(path, {**body, "temperature": 0.5}))
+        return replace(
+            dialect,
+            logprobs=bool(answer["choices"][0].get("logprobs")),
+            processed=gap is not None and cooler is not None and abs(cooler - 2 * gap) < abs(cooler - gap),
+            token_ids=len(first.tokens) > 0,
+            token_prompts=vllm or not chat,
+        )
 
     async def _look_up_model(self) -> bool:
         """Fills in the model's name where none was given; whether a vLLM serves it."""

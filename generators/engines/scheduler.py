@@ -10,87 +10,18 @@ import queue
 import random
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
-
-import numpy as np
 
 from data.errors import SynthError
 from data.records import Completion, Request
 from generators.engines.congestion import Congestion
 from generators.engines.lanes import Lanes
+from generators.engines.sending import Busy, Failed, Scheduling, Send, Together, Traffic, unanswered
 
 T = TypeVar("T")
-Send = Callable[[Request], Awaitable[Completion]]
-"""Asks once. Raises `Busy` where asking again may help and `Failed` where it can't; anything else ends the run and reaches its consumer."""
 
-
-@dataclass(frozen=True)
-class Together:
-    """Requests of one run that may share a call: those next to each other with the same `alike` (None = alone), up to `most`.
-
-    `send` answers each of them, in their order; what it leaves out at the end is asked again. A call takes one slot, however many share it.
-    """
-
-    alike: Callable[[Request], Hashable | None]
-    send: Callable[[Sequence[Request]], Awaitable[Sequence[Completion]]]
-    most: int = 16
-
-
-class Busy(Exception):
-    """This try gave no answer, another may.
-
-    `load`: the endpoint has too much to do (429, 503): fewer are sent. `counts` = False for what says nothing about the request
-    (load, nobody listening): it uses up no try, only the deadline ends it.
-    """
-
-    def __init__(self, reason: str, *, retry_after: float | None = None, load: bool = False, counts: bool = True) -> None:
-        super().__init__(reason)
-        self.reason, self.retry_after, self.load, self.counts = reason, retry_after, load, counts
-
-
-class Failed(Exception):
-    """This request can't be answered, however often it is asked."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-
-@dataclass(frozen=True)
-class Scheduling:
-    """How requests are sent. Times in seconds."""
-
-    concurrency: int = 64  # most in flight; fewer while the endpoint refuses or slows down
-    window: int = 1024  # most pulled from the input of a run and not yet handed on: what a run holds in memory
-    tries: int = 6  # wrong answers (garbage, resets, 5xx, timeouts) after which a request is an error
-    timeout_s: float = 600.0  # one try
-    deadline_s: float = 3600.0  # from a request's first try to its answer, waits between tries included
-    backoff_s: float = 0.5  # the longest wait before the second try; doubles with every try, up to `backoff_most_s`
-    backoff_most_s: float = 30.0
-    slow: float = 4.0  # an answer that took this many times the usual says "too much", like a refusal; 0 = latency is not looked at
-    hedge: float = 0.0  # a second copy of what has taken this many times the 95th percentile, once nothing waits; 0 = never
-    dead_after_s: float = 120.0  # nobody listens and nothing was answered for so long: the run stops instead of failing every request
-    weights: Mapping[str, float] = field(default_factory=dict)  # share of each purpose (strategy), 1 where not named
-
-    def __post_init__(self) -> None:
-        if self.window < self.concurrency:
-            object.__setattr__(self, "window", self.concurrency)
-
-
-@dataclass
-class Traffic:
-    """What the scheduler has done so far."""
-
-    sent: int = 0
-    answered: int = 0
-    failed: int = 0
-    cancelled: int = 0
-    retried: int = 0
-    refused: int = 0  # 429 and 503
-    hedged: int = 0
-    most_in_flight: int = 0
+__all__ = ["Busy", "Failed", "Scheduler", "Scheduling", "Send", "Together", "Traffic", "unanswered"]
 
 
 class Scheduler:
@@ -203,7 +134,7 @@ class Scheduler:
             run.jobs.add(job)
             if request.key in run.unwanted:
                 run.unwanted.discard(request.key)
-                self._end(job, _unanswered(request, "cancelled", ""))
+                self._end(job, unanswered(request, "cancelled", ""))
                 continue
             self._lanes.push(job, priority=request.priority, stream=request.purpose)
         self._pump()
@@ -225,10 +156,10 @@ class Scheduler:
         except Failed as failed:
             self._heard = self._loop.time()
             for job in jobs:
-                self._end(job, _unanswered(job.request, "error", failed.reason))
+                self._end(job, unanswered(job.request, "error", failed.reason))
         except asyncio.CancelledError:
             for job in jobs:
-                self._end(job, _unanswered(job.request, "cancelled", ""))
+                self._end(job, unanswered(job.request, "cancelled", ""))
         except Exception as error:  # noqa: BLE001  carried to the consumer's thread and raised there
             for job in jobs:
                 job.task = None
@@ -296,16 +227,16 @@ class Scheduler:
     def _wait(self, job: _Job, busy: Busy, now: float) -> None:
         """Another try after a wait with full jitter (AWS, "Exponential backoff and jitter", 2015), never before what the endpoint asked for."""
         if not job.run.open or job.unwanted:
-            return self._end(job, _unanswered(job.request, "cancelled", ""))
+            return self._end(job, unanswered(job.request, "cancelled", ""))
         if busy.counts:
             job.wrong += 1
             if job.wrong >= self.settings.tries:
-                return self._end(job, _unanswered(job.request, "error", f"{busy.reason}; asked {job.tries} times"))
+                return self._end(job, unanswered(job.request, "error", f"{busy.reason}; asked {job.tries} times"))
         most = min(self.settings.backoff_most_s, self.settings.backoff_s * 2 ** min(job.tries - 1, 30))
         wait = self._random.uniform(0, most) + (busy.retry_after or 0.0)
         if now + wait >= job.deadline:
             reason = f"{busy.reason}; no answer within {self.settings.deadline_s:g} s, asked {job.tries} times"
-            return self._end(job, _unanswered(job.request, "error", reason))
+            return self._end(job, unanswered(job.request, "error", reason))
         self.traffic.retried += 1
         job.timer = self._loop.call_later(wait, self._waited, job)
 
@@ -341,15 +272,15 @@ class Scheduler:
                 if all(mate.unwanted for mate in job.call):
                     job.task.cancel()
                 else:
-                    self._end(job, _unanswered(job.request, "cancelled", ""))
+                    self._end(job, unanswered(job.request, "cancelled", ""))
             elif job.timer is not None:
                 job.timer.cancel()
-                self._end(job, _unanswered(job.request, "cancelled", ""))
+                self._end(job, unanswered(job.request, "cancelled", ""))
             else:
                 waiting.add(job)
         if waiting:
             for job in self._lanes.drop(waiting.__contains__):
-                self._end(job, _unanswered(job.request, "cancelled", ""))
+                self._end(job, unanswered(job.request, "cancelled", ""))
         self._pump()
 
 
@@ -427,8 +358,3 @@ class _Run:
 
 async def _awaited(answer: Awaitable[Completion]) -> Completion:
     return await answer
-
-
-def _unanswered(request: Request, finish: Any, reason: str) -> Completion:
-    none = np.empty(0, np.int32)
-    return Completion(request.key, "", none, np.empty(0, np.float32), none, finish, request.policy_id, error=reason)

@@ -15,7 +15,7 @@ from typing import Any
 from data.ids import canonical_json
 from data.keyed import keyed_seed
 from data.records import Completion, Request
-from generators.engines.scheduler import Failed
+from generators.engines.sending import Failed
 from generators.engines.wire import Dialect
 
 KINDS = ("json_schema", "regex", "choice", "grammar", "tools")

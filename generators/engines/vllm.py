@@ -57,6 +57,7 @@ class VllmEngine(OpenAIEngine):
         self.eos = end_tokens(self.base, self.config, self._tokenizer)
         self.held = policy or PolicyVersion(policy_id, str(self.base))
         self.agreement = Agreement(self.settings)
+        self.seen: tuple[int, ...] = ()  # the first prompt asked
         self._transfer: Transfer | None = None
         self._asleep = 0
         self._adapted = False
@@ -105,6 +106,7 @@ class VllmEngine(OpenAIEngine):
         if request.media or (more and "tools" in more):
             return await self._chat(request, more)
         prompt = self._prompt(request)
+        self.seen = self.seen or tuple(prompt)
         began = time.perf_counter()
         answer = await self._post(GENERATE, self._body(request, prompt, more or {}))
         return self._completion(answer, request, prompt, (time.perf_counter() - began) * 1e3)

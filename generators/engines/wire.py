@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from data.records import Completion, Finish, Request
-from generators.engines.scheduler import Busy, Failed
+from generators.engines.sending import Busy, Failed
 
 Image = Callable[[str], bytes]  # content hash -> the bytes
 
@@ -180,3 +180,14 @@ def usage_of(answer: Mapping[str, Any]) -> tuple[int, int]:
         return 0, 0
     counted = (usage.get("prompt_tokens"), usage.get("completion_tokens"))
     return tuple(c if isinstance(c, int) and c > 0 else 0 for c in counted)  # type: ignore[return-value]
+
+
+def gap_of(answer: Mapping[str, Any]) -> float | None:
+    """Nats between the two likeliest first tokens, where the answer lists them (`top_logprobs`)."""
+    try:
+        given = answer["choices"][0]["logprobs"]
+        listed = given["top_logprobs"][0].values() if "top_logprobs" in given else [t["logprob"] for t in given["content"][0]["top_logprobs"]]
+        best, second = sorted(map(float, listed), reverse=True)[:2]
+        return best - second
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError):
+        return None

@@ -190,7 +190,7 @@ class Learner:
                 return self.policy.logprobs(layout)[0]
         if self._reference is None:
             self._reference = Policy(Path(self.reference_path), replace(self.settings, lora_rank=0, gradient_checkpointing=False), self.ranks)
-            found = weights_hash(self._reference.tensors())
+            found = weights_hash(self._reference.parts())
             if self.reference_hash not in ("", found):
                 raise SynthError(f"the KL reference in {self.reference_path} has changed since this training began; restore it or start anew")
             self.reference_hash = found

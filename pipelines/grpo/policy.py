@@ -158,8 +158,12 @@ class Policy:
 
     def tensors(self) -> dict[str, Tensor]:
         """What training changes, by name, tied ones once, whole on every rank: all weights, or the adapters where there are some."""
+        return {n: whole(t) for n, t in self.parts().items()}
+
+    def parts(self) -> dict[str, Tensor]:
+        """The same as each rank holds it: its shards."""
         named = self.parameters() if self.settings.lora_rank else list(self.model.named_parameters())
-        return {n: whole(p.detach()) for n, p in named}
+        return {n: p.detach() for n, p in named}
 
     def weights(self) -> dict[str, Tensor]:
         """All weights under their transformers names, adapters merged in, whole on every rank: what an engine loads."""
@@ -179,7 +183,15 @@ class Policy:
 
         Adapters lie beside them, so that training goes on from what it really had. Only the first rank writes.
         """
-        weights, adapters = self.weights(), self.tensors() if self.settings.lora_rank else {}  # on all ranks, before one goes its own way
+        weights: dict[str, Tensor] = {}
+        adapters: dict[str, Tensor] = {}
+        if self.settings.lora_rank:  # on all ranks, before one goes its own way
+            weights, adapters = self.weights(), self.tensors()
+        elif self.ranks.size > 1:
+            for name, part in self.parts().items():  # one at a time: no GPU ever holds the whole model, and only the first rank's memory does
+                tensor = whole(part)
+                if self.ranks.first:
+                    weights[name] = tensor.cpu()
         if not self.ranks.first:
             return
         for name, content in self.companions.items():

@@ -116,7 +116,7 @@ class GRPOTrainer:
     # ---------------------------------------------------------------------------------------------- checkpoint
     def weights_hash(self) -> str:
         """32 hex digits over what training changes; equal hashes = equal bits."""
-        return weights_hash(self.policy.tensors())
+        return weights_hash(self.policy.parts())
 
     def save(self, folder: Path, *, extra: Mapping[str, Any] | None = None) -> str:
         """Writes a durable checkpoint, loadable by transformers and by `resume`; returns the weights' hash. `extra` is JSON-able.

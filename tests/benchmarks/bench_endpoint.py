@@ -1,11 +1,11 @@
 """`synth bench endpoint`: what the scheduler, the openai engine and the ledger cost, beside a bare client and beside other libraries.
 
 A stub endpoint answers on loopback from a process of its own (tests/stub_endpoint.py). Figures, one JSON line each:
-  fixed  2,000 requests at 100 ms, 64 at a time: span on the server (first request to last answer) and CPU seconds, against bare aiohttp and httpx
+  fixed  2,000 requests at 100 ms, 64 at a time: span on the server (first request to last answer) and CPU seconds, beside bare aiohttp and httpx
   fast   20,000 requests at 10 ms, 256 at a time: CPU milliseconds a request
   tail   heavy-tailed latency with 2 % of 429 and 1 % of garbage: what is lost, what is paid twice
   beside distilabel, curator, Data Designer and datatrove on `fixed`: `--beside NAME=PYTHON`, each in an environment of its own
-Ours is the whole way: LedgeredEngine, a ledger file, requests made one by one. The contestants take turns; medians of `--reps`. CPU is the process's own.
+Ours is the whole way: LedgeredEngine, a ledger file, requests made one by one. They take turns; medians of `--reps`. CPU is the process's own.
 """
 
 from __future__ import annotations
@@ -63,7 +63,8 @@ def bare_aiohttp(root: str, n: int, at_once: int, start: int) -> int:
                 nonlocal done
                 for i in left:
                     async with session.post(f"{root}/v1/completions", json=body_for(i)) as answer:
-                        done += len((await answer.json())["choices"])
+                        got = await answer.json()
+                    done += len(got["choices"])
 
             await asyncio.gather(*(worker() for _ in range(at_once)))
         return done
@@ -83,7 +84,8 @@ def bare_httpx(root: str, n: int, at_once: int, start: int) -> int:
             async def worker() -> None:
                 nonlocal done
                 for i in left:
-                    done += len((await client.post(f"{root}/v1/completions", json=body_for(i))).json()["choices"])
+                    answer = await client.post(f"{root}/v1/completions", json=body_for(i))
+                    done += len(answer.json()["choices"])
 
             await asyncio.gather(*(worker() for _ in range(at_once)))
         return done
@@ -147,7 +149,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if "fixed" in options.figures:
         with stub(latency=0.1) as root:
             found = compare(root, ("aiohttp", "ours", "httpx"), 2000, 64, options.reps)
-            say(figure="fixed", requests=2000, latency_ms=100, at_once=64, span_ratio=round(found["ours"]["span_s"] / found["aiohttp"]["span_s"], 3), **found)
+            ratio = round(found["ours"]["span_s"] / found["aiohttp"]["span_s"], 3)
+            say(figure="fixed", requests=2000, latency_ms=100, at_once=64, span_ratio=ratio, **found)
     if "fast" in options.figures:
         with stub(latency=0.01) as root:
             found = compare(root, ("aiohttp", "ours"), 20_000, 256, options.reps)

@@ -108,7 +108,7 @@ def same(a: Completion, b: Completion) -> bool:
 
 def test_is_an_engine_with_a_plan(engine):
     assert isinstance(engine, Engine) and isinstance(engine, Batched)
-    assert engine.capabilities == {"logprobs", "tokens", "score", "embed", "update", "batches"}
+    assert engine.capabilities == {"logprobs", "tokens", "score", "embed", "update", "batches", "structured"}
 
 
 def test_greedy_tokens_are_those_of_transformers_generate(policy):
@@ -272,7 +272,7 @@ def test_what_cannot_be_answered_is_an_error_that_says_why(engine):
         "outside the vocabulary": Request("p", rule, seed=0, tokens=(7, 99999)),
         "prompt is empty": Request("p", rule, seed=0, prompt=""),
         "max_tokens is 0": Request("p", Sampling(max_tokens=0), seed=0, prompt="fine"),
-        "schema": Request("p", rule, seed=0, prompt="fine", structured={"type": "object"}),
+        "exactly one of json_schema, regex": Request("p", rule, seed=0, prompt="fine", structured={"type": "object"}),
         "can't be turned into tokens": Request("p", rule, seed=0, prompt="\ud800"),
     }
     got = {c.key: c for c in engine.generate([*bad.values(), *good])}

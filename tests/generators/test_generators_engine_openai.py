@@ -83,6 +83,30 @@ def test_log_probs_that_ignore_the_temperature_are_not_passed_on() -> None:
         assert np.allclose(one(stub, request, model="stub", dialect=processed).logp, -0.5)
 
 
+@pytest.mark.parametrize("tempered", [True, False])
+@pytest.mark.parametrize("api", ["completions", "chat"])
+def test_the_probe_finds_out_which_log_probs_the_server_gives(tempered: bool, api: str) -> None:
+    def behave(stub: Stub, path: str, body: dict[str, Any]) -> Reply:
+        made = completion(body, path, "x")
+        z = np.array([1.0, 0.6, -2.0]) / (body["temperature"] if tempered else 1.0)
+        logp = z - np.log(np.exp(z).sum())
+        if "chat" in path:
+            likeliest = [{"token": t, "logprob": v} for t, v in zip("xyz", logp.tolist())]
+            made["choices"][0]["logprobs"] = {"content": [{"logprob": float(logp[0]), "top_logprobs": likeliest}]}
+        else:
+            made["choices"][0]["logprobs"] = {"token_logprobs": [float(logp[0])], "top_logprobs": [dict(zip("xyz", logp.tolist()))]}
+        return Reply(made)
+
+    with Stub(behave) as stub:
+        made = engine(stub.url, api=api)
+        assert made.dialect.processed == tempered and stub.asked == 2
+        (got,) = made.generate([asked(1, sampling=Sampling(temperature=0.7, max_tokens=20))])
+        z = np.array([1.0, 0.6, -2.0]) / 0.7
+        expected = z[0] - np.log(np.exp(z).sum()) if tempered else np.nan
+        assert np.allclose(got.logp, [expected], equal_nan=True)
+        made.close()
+
+
 def test_token_ids_go_to_completions_and_conversations_to_chat() -> None:
     with Stub() as stub:
         stub.bodies = []
@@ -312,7 +336,8 @@ def test_a_model_that_is_not_served_is_named_with_those_that_are() -> None:
 
 
 def test_a_wrong_path_is_one_sentence() -> None:
-    with Stub(lambda stub, path, body: Reply({"detail": "Not Found"}, status=404)) as stub, pytest.raises(UserError, match="404: Not Found; is this the base"):
+    nothing = Reply({"detail": "Not Found"}, status=404)
+    with Stub(lambda stub, path, body: nothing) as stub, pytest.raises(UserError, match="404: Not Found; is this the base"):
         engine(stub.url, model="stub")
 
 
