@@ -13,10 +13,12 @@ from typing import Any
 
 from data.lake import Lake
 from filters.difficulty import PRESETS, Band
+from generators.worlds.registry import get_world
 from pipelines.report import queries
 from pipelines.report.candidates import fate_section, verdict_section
 from pipelines.report.cost import cost_section
 from pipelines.report.figure import Section, visible
+from pipelines.report.funnel import with_funnel
 from pipelines.report.head import Head, head, skipped
 from pipelines.report.learning import domain_section, score_section
 from pipelines.report.palette import variables
@@ -38,7 +40,7 @@ def render(folder: Path, begun: Mapping[str, Any], lake: Lake) -> str:
         steps_section(queries.steps(lake), skipped(stages)),
         *([streamed] if (streamed := stream_section(queries.streams(lake), queries.funnel(lake))) else []),
         difficulty_section(queries.pass_counts(lake), _band(recipe["difficulty"])),
-        fate_section(fates),
+        with_funnel(fate_section(fates), lake, get_world(world) if (world := recipe["problems"].get("world")) else None),
         verdict_section(queries.verdict_mix(lake), queries.top_reasons(lake)),
         sample_section(lake, evals),
         cost_section(costs),

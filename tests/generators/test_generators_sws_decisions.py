@@ -42,6 +42,7 @@ def test_the_weakness_criterion(visits, weak, strictly):
 
 
 @given(st.lists(st.integers(0, 16), min_size=2, max_size=12))
+@settings(deadline=None)
 def test_the_slope_is_least_squares(counts):
     accuracies = [Fraction(c, 16) for c in counts]
     fitted = np.polyfit(np.arange(len(counts)), [float(a) for a in accuracies], 1)[0]
@@ -59,6 +60,7 @@ def test_the_budget_is_the_papers_formula_and_sums_exactly(total):
 
 
 @given(st.integers(0, 5000), st.dictionaries(st.text("abcdef", min_size=1), st.fractions(0, 1, max_denominator=997), min_size=1, max_size=9))
+@settings(deadline=None)
 def test_every_budget_sums_exactly(total, rates):
     shares = budgets(total, rates)
     assert sum(shares.values()) == (total if any(rates.values()) else 0)
