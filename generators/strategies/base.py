@@ -51,7 +51,6 @@ class RoundContext:
     world: World | None = None
     render: Callable[..., str] | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
-    solutions: Callable[[Sequence[str]], Mapping[str, str]] = lambda ids: {}
     history: pl.DataFrame = field(default_factory=pl.DataFrame)
     model: str = ""
     dialect: str = "compact"

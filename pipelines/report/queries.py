@@ -106,16 +106,6 @@ def streams(lake: Lake) -> pl.DataFrame:
     )
 
 
-def funnel(lake: Lake) -> pl.DataFrame:
-    """round, strategy, rule, refused, kept: what strategies decided inside the training steps, a line a rule."""
-    return lake.query(
-        """
-        SELECT round, strategy, rule, count(*) FILTER (NOT kept) AS refused, count(*) FILTER (kept) AS kept
-        FROM decisions WHERE stage = 'train' GROUP BY ALL ORDER BY round, strategy, kept, refused DESC, rule
-        """
-    )
-
-
 def verdict_mix(lake: Lake) -> pl.DataFrame:
     """round, stage, outcome, answers."""
     return lake.query("SELECT round, stage, outcome, count(*) AS answers FROM verdicts GROUP BY ALL ORDER BY round, stage, outcome")

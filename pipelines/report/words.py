@@ -35,10 +35,9 @@ STREAMS = Section(
     link="Streams",
     title="What did strategies add to the steps?",
     look="Beside the recipe's own problems (stream main) strategies ask for groups of their own inside a step, each a stream: problems that the "
-    "policy wrote, answers to them, rewrites. The second table says what became of every problem written, rule by rule; the table "
-    "`decisions` has the reason of each, and `synth show` one problem's whole story.",
-    bad="A stream whose rewards are hardly ever mixed: it costs tokens and teaches nothing. Nearly everything refused by one rule, above all "
-    "unreadable: the policy cannot do what the strategy asks of it.",
+    "policy wrote, answers to them, rewrites. What became of every problem written is told rule by rule further down; the table `decisions` "
+    "has the reason of each, and `synth show` one problem's whole story.",
+    bad="A stream whose rewards are hardly ever mixed: it costs tokens and teaches nothing.",
 )
 DIFFICULTY = Section(
     id="difficulty",

@@ -78,7 +78,7 @@ def test_solutions_are_right_answers_of_this_rounds_probe(tmp_path: Path) -> Non
         assert solutions(run, 2, [one.id]) == {} == solutions(run, 1, [])
 
 
-def test_the_report_tells_streams_and_rules(tmp_path: Path) -> None:
+def test_the_report_tells_streams(tmp_path: Path) -> None:
     problem = Problem("What is 1 + 1 in all?", "2")
     groups = [group(problem, [0.0, 1.0], "a", "main")]
     groups += [group(Problem(name, "2"), [first, 1.0], name, "svs.solve") for name, first in (("b", 1.0), ("c", 0.0))]
@@ -87,13 +87,11 @@ def test_the_report_tells_streams_and_rules(tmp_path: Path) -> None:
         for g in groups
         for r, v in zip(g.rollouts, g.verdicts, strict=True)
     ]
-    decided = [Decision(Candidate(g.problem, 1, "svs", (str(i),)), "band", bool(i), "why") for i, g in enumerate(groups)]
     with Run.create(tmp_path / "run", load_recipe("arithmetic", TINY)) as run:
-        run.lake.commit(1, "train", 1, {"rollouts": rows, **online_tables([], decided, set(), round=1, step=1)})
-        section = stream_section(queries.streams(run.lake), queries.funnel(run.lake))
+        run.lake.commit(1, "train", 1, {"rollouts": rows})
+        section = stream_section(queries.streams(run.lake))
         assert section is not None
-        (_, streams), (_, rules) = section.tables
+        ((_, streams),) = section.tables
         assert streams.rows[0] == ["1", "main", "1", "100.0%", "2", "50.0%", "50.0%", "2"]
         assert streams.rows[1:] == [["1", "svs.solve", "2", "50.0%", "4", "75.0%", "75.0%", "4"]]
-        assert rules.rows == [["1", "svs", "band", "3", "1", "2", "66.7%"]]
-    assert stream_section(pl.DataFrame({"stream": ["main"]}), pl.DataFrame()) is None
+    assert stream_section(pl.DataFrame({"stream": ["main"]})) is None
