@@ -9,6 +9,7 @@ two forks only waits.
 from __future__ import annotations
 
 import _socket
+import contextlib
 import gc
 import json
 import os
@@ -97,10 +98,8 @@ class Zygote:
         modules = sys.modules
         for name in request["imports"]:
             if name not in modules and name.split(".")[0] not in NOT_FOR_JOBS:
-                try:
+                with contextlib.suppress(Exception):  # the program will meet it itself
                     import_module(name)
-                except Exception:  # noqa: BLE001 - the program will meet it itself
-                    pass
         if request["seed"]:
             modules["random"].seed(request["seed"])
         sys.setrecursionlimit(1000 + depth() + 1)  # the program gets what it has anywhere: 1000 frames of its own
