@@ -8,6 +8,7 @@ Work, on a random Qwen3 (4 layers, hidden 128, vocabulary 600) in float32 with o
   30 to 96 tokens; how many are valid, and how fast.
 The clock is the process's CPU time, so that a busy machine measures the same; the two take turns and the median of each counts.
 Prints one JSON line per work and prompt shape: engine and transformers tokens/s, their ratio.
+Engines behind HTTP (scheduler, openai, ledger) are measured by `synth bench endpoint`.
 """
 
 from __future__ import annotations
