@@ -93,6 +93,9 @@ class Request:
     """One completion to generate. Exactly one of `prompt`, `messages`, `tokens` is the input.
 
     `tokens` continues from given ids (a parent's prefix, or a conversation with observations in it).
+    `structured` is the form that the whole reply takes, one of {"json_schema": schema}, {"regex": Rust-style pattern}, {"choice": [texts]},
+    {"grammar": Lark or GBNF}; an engine that can hold a reply to it says so in its capabilities ("structured"). The behaviour log-probs of such a
+    reply are those of the distribution that each token was drawn from: renormalised over what the form allows, 0 where it allows one token.
     """
 
     policy_id: str
@@ -106,7 +109,7 @@ class Request:
     model: str = ""
     purpose: str = ""  # probe | train | evaluate | <strategy>; not part of the key
     problem_id: str = ""  # for the reader of the ledger; not part of the key
-    structured: Mapping[str, Any] | None = None  # JSON schema / regex / choice, where the engine can
+    structured: Mapping[str, Any] | None = None
     priority: int = 0
 
     def __post_init__(self) -> None:
@@ -124,7 +127,7 @@ class Request:
         return content_hash("request", self.model, self.policy_id, self.input_key, self.sampling.key(), self.structured, self.seed, self.index)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Completion:
     """What an engine answered to the request with this `key`: exactly the tokens that were sampled."""
 
@@ -137,6 +140,7 @@ class Completion:
     policy_id: str
     error: str = ""
     ms: float = 0.0
+    usage: tuple[int, int] = (0, 0)  # prompt and sampled tokens as an endpoint bills them; zeros where it does not say
 
 
 @dataclass(frozen=True)

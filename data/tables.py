@@ -40,7 +40,7 @@ PROBLEMS = table(
     Column("level", "INTEGER", "The world's own difficulty level, 0 where unknown."),
     Column("concepts", "VARCHAR[]", "Concepts that solving it takes."),
     Column("source", "VARCHAR", "Where it comes from: user, seed, world, or the strategy's name."),
-    Column("split", "VARCHAR", "train, heldout (no round trains on it), online (for the one training step that made it), or refused (by its strategy)."),
+    Column("split", "VARCHAR", "train, heldout (never trained on), online (for the one training step that made it), or refused (by its strategy)."),
     Column("meta", "VARCHAR", "JSON: how it was made."),
     key=("problem_id",),
 )

@@ -52,7 +52,7 @@ def read_problem(text: str, form: Form = "fenced") -> tuple[str, str]:
         first, _, rest = said.strip().partition("\n")
         found, why = (first, "more than one line") if rest.strip() else (first, "")
     else:
-        head, thought, said = said.rpartition("</think>")
+        _, thought, said = said.rpartition("</think>")
         if not thought and "<think>" in said:
             return "", "the thought never ends"
         found, why = _from_json(said) if form == "json" else _from_fence(said)

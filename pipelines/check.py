@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import difflib
+import os
+from pathlib import Path
 
 from data.errors import UserError
 from data.problems.source import check_exists
 from data.records import Problem
 from filters.verifiers.base import check_spec, get_verifier
+from generators.engines.environment import find_python
 from generators.strategies.registry import make_strategy
 from generators.worlds.registry import get_world
-from pipelines.grpo.config import trainer_settings
+from pipelines.engine import recorded
+from pipelines.grpo.config import GRPOConfig, trainer_settings
+from pipelines.grpo.one_step_off import refuse_stale
 from pipelines.grpo.presets import preset_named
 from pipelines.policies import policy_folder
 from pipelines.recipe import Recipe
 
 
 def check_names(recipe: Recipe) -> None:
-    """Raises UserError for the first strategy, preset, world, family, level, policy or file that is not there."""
+    """Raises UserError for an engine that can't do what the recipe asks, and for the first strategy, preset, world, family, level, policy or file that is not there."""
+    check_engine(recipe)
     for name, part in recipe.strategies.items():
         make_strategy(name, part.model_dump())
     for name, spec in recipe.verifiers.items():
@@ -28,10 +34,48 @@ def check_names(recipe: Recipe) -> None:
             raise UserError(f"verifiers.{name}: {wrong}")
     preset_named(recipe.train.preset, recipe.train.objective)
     trainer_settings(recipe.train.preset, recipe.train.objective, recipe.train.trainer)
+    _check_trainer(recipe)
     policy_folder(recipe.policy.path)
+    if recipe.engine.kind == "vllm":
+        find_python(recipe.engine.vllm.python)
     _check_world(recipe)
     for file in (*recipe.problems.files, *recipe.evaluate.benchmarks.values()):
         check_exists(file.source)
+
+
+def check_engine(recipe: Recipe) -> None:
+    """UserError where the engine can't be reached or can't be trained, as far as the recipe tells without asking it."""
+    part = recipe.engine
+    if part.kind == "replay":
+        recorded(part.replay.ledger)
+    if part.kind != "openai":
+        return
+    if not part.openai.url:
+        raise UserError('engine.openai.url: engine.kind = "openai" needs an address, e.g. `--engine openai:http://127.0.0.1:8000/v1`')
+    if recipe.only != "synthesize":
+        raise UserError(
+            'engine.kind = "openai": the weights behind an endpoint can\'t be trained from here; '
+            'set only = "synthesize" to make data with it (`--set only=synthesize`), or train with engine.kind = "local" or "vllm"'
+        )
+
+
+def _check_trainer(recipe: Recipe) -> None:
+    part = recipe.train
+    if part.staleness:
+        refuse_stale(GRPOConfig(preset=part.preset, overrides=dict(part.objective), **part.trainer), recipe.sampling.sampling())
+    if part.devices and part.trainer.get("device", "auto") != "auto":
+        raise UserError(f"train.devices and train.trainer.device = {part.trainer['device']!r} both say where to learn; leave one out")
+    check_ranks(part.ranks, part.trainer.get("device", "auto"), "train.ranks")
+
+
+def check_ranks(ranks: int, device: str, what: str) -> None:
+    """UserError where that many ranks would crowd the cores; with GPUs each rank counts its own when it starts."""
+    if ranks > 1 and device.startswith("cuda:"):
+        raise UserError(f"train.trainer.device = {device!r} is one GPU, and {what} = {ranks} need one each: give train.devices instead")
+    if ranks == 1 or (device != "cpu" and Path("/dev/nvidiactl").exists()):
+        return
+    if ranks > (cores := len(os.sched_getaffinity(0))):
+        raise UserError(f"{what} = {ranks}, and without a GPU every rank needs a core of its own; this machine gives {cores}: set {what} <= {cores}")
 
 
 def _check_world(recipe: Recipe) -> None:

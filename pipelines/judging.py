@@ -7,22 +7,24 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
-from data.records import Completion, Request
+from data.records import Completion, PolicyVersion, Request
 from filters.verifiers.base import Tools
 from pipelines.run import Run
 
 
 class Judge:
-    """One stage's judges. The policy that answers is the run's newest; its answers go through the ledger like all others."""
+    """One stage's judges. The policy that answers is the one that the engine holds, the run's newest unless told; its answers go through the
+    ledger like all others."""
 
-    def __init__(self, run: Run) -> None:
-        self.run = run
+    def __init__(self, run: Run, policy: PolicyVersion | None = None) -> None:
+        self.run, self.policy = run, policy
         self._asked: set[str] = set()
 
     @cached_property
     def tools(self) -> Tools:
         """The engine is opened when a verifier first asks, and not before."""
-        return Tools(self._generate, lambda texts: self.run.engine().embed(texts), self.run.policy().id, self.run.recipe.policy.dialect)
+        policy = self.policy or self.run.policy()
+        return Tools(self._generate, lambda texts: self.run.engine().embed(texts), policy.id, self.run.recipe.policy.dialect)
 
     def requests(self, round: int, stage: str, shard: int) -> list[dict[str, Any]]:
         """Rows of `requests` for what was asked since the last call."""

@@ -41,7 +41,7 @@ def measure(lake: Lake) -> Pilot:
     tokens, prompt, answers = lake.query("SELECT sum(response_tokens), avg(prompt_tokens), count(*) FROM rollouts").row(0)
     took = dict(lake.query("SELECT stage, sum(seconds) FROM stages GROUP BY stage").iter_rows())
     counted = dict(lake.query("SELECT stage, sum(response_tokens) FROM rollouts GROUP BY stage").iter_rows())
-    sums = "sum(seconds - generate_seconds), sum(generate_seconds), sum(rollouts), sum(groups), sum(groups_sampled)"
+    sums = "sum(greatest(seconds - generate_seconds, learn_seconds)), sum(generate_seconds), sum(rollouts), sum(groups), sum(groups_sampled)"
     steps = lake.query(f"SELECT {sums} FROM train_steps").row(0)
     train_seconds, generate_seconds, rollouts, groups, sampled = (float(x or 0) for x in steps)
     # The first stage that generates loads the engine, so the probe's pace says more than the first evaluation's.
@@ -84,7 +84,15 @@ def plan(recipe: Recipe, *, train_problems: int, heldout_problems: int, pilot: P
     learning = pilot.train_seconds_per_rollout * min(group, expected * pilot.mixed) if pilot else None
     generating = _generating(expected, pilot)
     lines.append(Line("train", group, most, expected, None if generating is None or learning is None else generating + learning))
-    return lines
+    return [line for line in lines if recipe.only != "synthesize" or line.stage not in ("evaluate", "train")]
+
+
+def most_money(recipe: Recipe, lines: list[Line]) -> float | None:
+    """What the sampled tokens of these lines can cost at an endpoint at most, their prompts left out; None where the recipe names no price."""
+    price = recipe.engine.openai.price_out
+    if recipe.engine.kind != "openai" or not price:
+        return None
+    return sum(line.high for line in lines) * recipe.sampling.max_tokens * price / 1e6
 
 
 def _generating(requests: float, pilot: Pilot | None) -> float | None:

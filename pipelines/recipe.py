@@ -155,7 +155,17 @@ class TrainPart(Part):
     final_rate: Share = 0.5
     """The learning rate falls linearly over all rounds' steps to this share of itself; 1 = it stays."""
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    """The gradient is scaled down to this norm."""
     micro_tokens: Positive = 4096
+    """Tokens forwarded at a time; more is faster as long as memory lasts."""
+    staleness: Annotated[int, Field(ge=0, le=1)] = 0
+    """Updates between the weights that sample a step and those that learn from it. 1 = one-step-off: the next step is sampled while
+    this one is learned."""
+    ranks: Annotated[int, Field(ge=1, le=64)] = 1
+    """Processes that learn together under torchrun (FSDP2), one GPU or CPU share each; the run itself stays one process. Part of the recipe because
+    sums depend on it."""
+    devices: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    """GPUs of the trainer, one a rank, as `nvidia-smi` numbers them; empty = the first ones. The engine gets others."""
     control: Literal["none", "shuffled_rewards"] = "none"
     """`shuffled_rewards` permutes rewards within every group: the control experiment that must not learn."""
 
@@ -202,8 +212,9 @@ class Recipe(Part):
     name: str = "arithmetic"
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     rounds: Positive = 3
-    only: Literal["", "train"] = ""
-    """`train`: GRPO on every problem given, nothing else (what `synth train` runs)."""
+    only: Literal["", "train", "synthesize"] = ""
+    """`train`: GRPO on every problem given, nothing else (what `synth train` runs). `synthesize`: new problems, answers and verdicts, and nothing
+    is trained or evaluated: what an endpoint whose weights are not ours is good for."""
     policy: PolicyPart = PolicyPart()
     engine: EnginePart = EnginePart()
     problems: ProblemsPart = ProblemsPart()
@@ -216,6 +227,13 @@ class Recipe(Part):
     select: SelectPart = SelectPart()
     train: TrainPart = TrainPart()
     evaluate: EvaluatePart = EvaluatePart()
+
+    @model_validator(mode="after")
+    def _one_gpu_a_rank(self) -> Recipe:
+        devices, ranks = self.train.devices, self.train.ranks
+        if devices and (len(devices) != ranks or len(set(devices)) < ranks):
+            raise ValueError(f"train.devices: {list(devices)} must be one GPU for each of train.ranks = {ranks}, none twice")
+        return self
 
     @model_validator(mode="after")
     def _has_problems(self) -> Recipe:
@@ -231,6 +249,7 @@ class Recipe(Part):
     def hash(self) -> str:
         """Names the lineage. Labels do not count, nor does what answers (`EnginePart.lineage`): a replay of a run is that run."""
         counted = {k: v for k, v in self.plain().items() if k != "name"}
+        counted["train"] = {k: v for k, v in counted["train"].items() if k != "devices"}
         return content_hash(counted | {"engine": self.engine.lineage()})
 
 
@@ -337,7 +356,8 @@ def _sentence(error: ValidationError) -> str:
         return f"unknown key {key!r}" + (f"; the nearest known key is {near[0]!r}" if near else f"; known keys: {', '.join(known_keys())}")
     message = first["msg"].removeprefix("Value error, ")
     value = first.get("input")
-    shown = "" if isinstance(value, Mapping) else f" (got {json.dumps(value, default=str)})"
+    # What stands where a variable's name belongs may be the secret itself.
+    shown = "" if isinstance(value, Mapping) or key.endswith("key_env") else f" (got {json.dumps(value, default=str)})"
     return f"{key}: {message[0].lower()}{message[1:]}{shown}" if key else message
 
 

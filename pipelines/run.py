@@ -25,7 +25,7 @@ from generators.strategies.registry import make_strategy
 from generators.worlds.base import World
 from generators.worlds.registry import get_world
 from pipelines.check import check_names
-from pipelines.engine import open_run_engine
+from pipelines.engine import open_run_engine, reached
 from pipelines.policies import policy_folder, weights_fingerprint
 from pipelines.recipe import Recipe, check_recipe, differing_keys
 from pipelines.recipe_file import read_recipe_file, write_recipe_file
@@ -46,6 +46,8 @@ class Run:
         self.recipe = recipe
         self.listener = listener or (lambda kind, data: None)
         self._engine: LedgeredEngine | None = None
+        self.trainer_ranks = recipe.train.ranks
+        """Processes that learn: as the recipe says, unless whoever goes on with the run has fewer or more."""
         self.lake = Lake.open(folder, write=True, create=True)
         try:
             self.ledger = Ledger.open(folder / "ledger.sqlite")
@@ -67,6 +69,7 @@ class Run:
         if folder.is_dir() and any(not p.name.startswith(BEGINNINGS) for p in folder.iterdir()):
             raise UserError(f"{folder} is not empty and is not a run; choose a new folder for --out")
         check_names(recipe)
+        recipe = reached(recipe)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             write_recipe_file(folder / "recipe.toml", recipe)
@@ -112,6 +115,9 @@ class Run:
 
     @cached_property
     def model(self) -> str:
+        """What the policy's weights are known by: folder and fingerprint, or the name of the model behind an endpoint."""
+        if self.recipe.engine.answering == "openai":
+            return self.recipe.engine.openai.model
         return f"{self.base_policy.name}@{weights_fingerprint(self.base_policy)}"
 
     @cached_property
@@ -140,7 +146,8 @@ class Run:
     def engine(self) -> LedgeredEngine:
         """The engine behind the ledger, holding the current policy; opened on first use."""
         if self._engine is None:
-            self._engine = LedgeredEngine(open_run_engine(self), self.ledger)
+            whole = {"window": 50_000} if self.recipe.engine.openai.batch else {}  # a provider's batch is what can be asked at once
+            self._engine = LedgeredEngine(open_run_engine(self), self.ledger, **whole)
             self._engine.on_progress = lambda done, total, tokens: self.emit("generating", done=done, total=total, tokens=tokens)
         return self._engine
 
@@ -148,13 +155,27 @@ class Run:
         if self._engine is not None:
             self._engine.update(policy)
 
+    def rest_engine(self) -> None:
+        """The trainer is about to need the GPU that an engine of this run may share with it."""
+        rest = getattr(self._engine.engine, "rest", None) if self._engine is not None else None
+        if rest is not None:
+            rest()
+
     @cached_property
     def threads(self) -> int:
         return self.recipe.engine.threads or os.cpu_count() or 1
 
     def policy(self) -> PolicyVersion:
         """The newest committed policy: the base one before any training."""
-        rows = self.lake.query("SELECT policy_id, path, round, step, weights_hash FROM policies ORDER BY round DESC, step DESC LIMIT 1").rows()
+        return self._newest("true", ())
+
+    def policy_at(self, round: int, step: int) -> PolicyVersion:
+        """The newest committed policy as it was when step `step` of `round` had been made; step 0 = when the round began."""
+        return self._newest("round < ? OR (round = ? AND step <= ?)", (round, round, step))
+
+    def _newest(self, which: str, values: tuple[int, ...]) -> PolicyVersion:
+        columns = "policy_id, path, round, step, weights_hash"
+        rows = self.lake.query(f"SELECT {columns} FROM policies WHERE {which} ORDER BY round DESC, step DESC LIMIT 1", values).rows()
         if not rows:
             return self.first_policy()
         policy_id, path, round, step, weights_hash = rows[0]

@@ -1,9 +1,10 @@
 """A run small enough for tests, in a process of its own that can be killed at a chosen moment.
 
-    python -m tests.small_run FOLDER [POINT COUNT]
+    python -m tests.small_run FOLDER [POINT COUNT] [KEY=VALUE …]
 
 begins (or goes on with) the run in FOLDER and kills itself with SIGKILL the COUNT-th time it comes to POINT, one of
-before_commit, after_commit, before_record, after_record, after_checkpoint, before_stage_line, before_merge.
+before_commit, after_commit, before_record, after_record, before_update, after_update, after_checkpoint, before_stage_line, before_merge.
+KEY=VALUE changes the recipe that it begins with.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 OVERRIDES = [
@@ -33,15 +35,18 @@ OVERRIDES = [
 ]
 
 
-def arm(point: str, count: int) -> None:
+def arm(point: str, count: int, remote: bool = False) -> None:
     from data.lake import Lake
     from data.ledger import Ledger
+    from pipelines.grpo.remote import RemoteTrainer
     from pipelines.grpo.trainer import GRPOTrainer
 
+    trainer = RemoteTrainer if remote else GRPOTrainer
     owner, method = {
         "commit": (Lake, "commit"),
         "record": (Ledger, "record"),
-        "checkpoint": (GRPOTrainer, "save"),
+        "update": (trainer, "step"),
+        "checkpoint": (trainer, "save"),
         "stage_line": (Lake, "finish_stage"),
         "merge": (Lake, "merge"),
     }[point.split("_", 1)[1]]
@@ -60,17 +65,18 @@ def arm(point: str, count: int) -> None:
     setattr(owner, method, fatal)
 
 
-def main(folder: Path, point: str = "", count: int = 0) -> None:
+def main(folder: Path, point: str = "", count: int = 0, changes: Sequence[str] = ()) -> None:
     from pipelines.loop import run_loop
     from pipelines.recipe import load_recipe
     from pipelines.run import Run, is_run
 
     if point:
-        arm(point, count)
-    run = Run.open(folder) if is_run(folder) else Run.create(folder, load_recipe("arithmetic", OVERRIDES))
+        arm(point, count, remote=any(c.startswith("train.ranks") for c in changes))
+    run = Run.open(folder) if is_run(folder) else Run.create(folder, load_recipe("arithmetic", [*OVERRIDES, *changes]))
     with run:
         run_loop(run)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), *(sys.argv[2:3]), *(int(a) for a in sys.argv[3:4]))
+    fault = [a for a in sys.argv[2:] if "=" not in a]
+    main(Path(sys.argv[1]), *fault[:1], *map(int, fault[1:2]), changes=[a for a in sys.argv[2:] if "=" in a])

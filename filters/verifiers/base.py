@@ -38,6 +38,9 @@ SHIPPED: dict[str, str] = {
     "process": "filters.verifiers.process",
     "consistency": "filters.verifiers.consistency",
     "written": "filters.verifiers.written",
+    "fill": "filters.verifiers.fill",
+    "reorder": "filters.verifiers.reorder",
+    "segment": "filters.verifiers.segment",
 }
 """name -> the module that registers it"""
 

@@ -1,14 +1,14 @@
 """The `written` verifier: whether an answer holds a problem that can be read, in the form that was asked for.
 
 For the groups in which a policy writes problems (SvS, rewriting). A pass says that there is a text to go on with and nothing about its
-worth: the strategy that asked for it rewards it by what solvers make of it.
+worth, so its reward is 0: the strategy that asked for it rewards it by what solvers make of it.
 """
 
 from __future__ import annotations
 
 from data.records import Problem
 from filters.verifiers.base import register_verifier
-from filters.verifiers.spec import Judgement, Spec, TypedVerifier, passed
+from filters.verifiers.spec import Judgement, Spec, TypedVerifier
 from filters.written import Form, read_problem
 
 
@@ -28,7 +28,7 @@ class WrittenVerifier(TypedVerifier[WrittenSpec]):
 
     def judge(self, problem: Problem, spec: WrittenSpec, response: str) -> Judgement:
         _, why = read_problem(response, spec.form)
-        return passed(not why, why or "a problem can be read")
+        return ("fail", 0.0, why) if why else ("pass", 0.0, "a problem can be read")
 
     def oracle(self, problem: Problem) -> str:
         text = "How many apples are left of seven when two are eaten?"

@@ -77,12 +77,15 @@ def _local() -> Found:
 
 
 def _vllm() -> Found:
-    from importlib.metadata import PackageNotFoundError, version
+    from data.errors import SynthError
+    from generators.engines.environment import find_python, has_gpu, verify
 
     try:
-        return True, f"vllm {version('vllm')}"
-    except PackageNotFoundError:
-        return None, "not installed; on a GPU machine: pip install '.[vllm]'"
+        python = find_python()
+    except SynthError as error:
+        return None, str(error)
+    version = verify(python)
+    return True, f"vllm {version} in {python} ({'GPU' if has_gpu() else 'CPU'}); `synth engine check vllm` tries it"
 
 
 def _policies() -> Found:

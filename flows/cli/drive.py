@@ -13,16 +13,17 @@ from typing import Any
 from pipelines.recipe import Recipe
 
 
-def drive(folder: Path, recipe: Recipe | None, *, prefect: bool, quiet: bool, events: bool = False) -> int:
+def drive(folder: Path, recipe: Recipe | None, *, prefect: bool, quiet: bool, events: bool = False, ranks: int | None = None) -> int:
     """Begin (with a recipe) or go on with (without one) the run in `folder`; the exit status.
 
-    events: print the run's events as JSON lines on standard output, and nothing else.
+    events: print the run's events as JSON lines on standard output, and nothing else. ranks: of the trainer, where not as the run began.
     """
     from rich.console import Console
 
     from flows.cli.display import display
     from flows.cli.events import EventLines, EventLog
     from flows.cli.summary import closing
+    from pipelines.check import check_ranks
     from pipelines.run import Run
 
     console = Console(highlight=False)
@@ -50,6 +51,9 @@ def drive(folder: Path, recipe: Recipe | None, *, prefect: bool, quiet: bool, ev
             opened = True
             try:
                 with run:
+                    if ranks is not None:
+                        check_ranks(ranks, run.recipe.train.trainer.get("device", "auto"), "--ranks")
+                        run.trainer_ranks = ranks
                     _record(folder)
                     run.emit("run_started", folder=str(folder), recipe=run.recipe, model=run.model, resumed=recipe is None)
                     if prefect:

@@ -46,6 +46,9 @@ class RunState:
     pass_counts: dict[int, int] = field(default_factory=dict)  # passes -> problems, newest round
     probed_n: int = 0
     rewards: list[float] = field(default_factory=list)
+    staleness: int = 0  # of the newest optimizer step, as are:
+    ranks: int = 1
+    ratio: float | None = None
     scores: list[tuple[int, float, float, float]] = field(default_factory=list)  # round, pass@1, low, high
     errors: list[tuple[str, int]] = field(default_factory=list)
 
@@ -141,6 +144,9 @@ def _from_lake(state: RunState, lake: Lake) -> None:
         bucket = round(passes * state.probed_n / n) if n else 0
         state.pass_counts[bucket] = state.pass_counts.get(bucket, 0) + problems
     state.rewards = [r for (r,) in lake.query("SELECT reward_mean FROM train_steps WHERE groups > 0 ORDER BY round, step").iter_rows()]
+    if "staleness" in lake.query("SELECT * FROM train_steps LIMIT 0").columns:  # not in a lake of an older version
+        newest = lake.query("SELECT staleness, ranks, ratio_mean FROM train_steps ORDER BY round DESC, step DESC LIMIT 1").rows()
+        state.staleness, state.ranks, state.ratio = newest[0] if newest else (0, 1, None)
     for of_round, info in lake.query("SELECT round, info FROM stages WHERE stage = 'evaluate' ORDER BY round").iter_rows():
         found = json.loads(info)
         if "pass_at_1" in found:

@@ -21,6 +21,8 @@ def preview(console: Console, recipe: Recipe, items: int) -> None:
     if items < 1:
         raise UserError(f"--preview {items}: give the number of items to show per stage, 1 or more")
     check_names(recipe)
+    if recipe.engine.kind == "replay":
+        raise UserError("--preview asks a few requests of its own, which no recorded run holds; preview with the engine that answered that run")
     shown = f"{items} item{'s' * (items > 1)} per stage, really run in a scratch folder; nothing is kept"
     console.print(f"[bold]preview[/] of recipe {recipe.name}: {shown}\n", soft_wrap=True)
     with tried(recipe, items) as lake:
@@ -59,7 +61,7 @@ def dry_run(console: Console, recipe: Recipe) -> None:
 
     from flows.cli.watch import clock
     from pipelines.check import check_names
-    from pipelines.plan import measure, plan
+    from pipelines.plan import measure, most_money, plan
     from pipelines.preview import tried
     from pipelines.problems import count_problems
 
@@ -83,6 +85,8 @@ def dry_run(console: Console, recipe: Recipe) -> None:
         tokens = f"{'~' if pilot else '≤ '}{line.expected * per_answer:,.0f}" if line.high else ""
         table.add_row(line.stage, count if line.high else "", tokens, "" if line.seconds is None else f"~{clock(line.seconds)}")
     console.print(table)
+    if (money := most_money(recipe, lines)) is not None:
+        console.print(f"\nat most [bold]{money:,.2f}[/] for these answers at engine.openai.price_out; prompts come on top", soft_wrap=True)
     known = [line.seconds for line in lines if line.seconds is not None]
     if pilot:
         console.print(

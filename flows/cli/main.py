@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from importlib import import_module
 
 VERBS = (
-    *("run", "resume", "runs", "watch", "show", "diff", "digest", "query", "report"),
+    *("run", "resume", "runs", "watch", "show", "diff", "digest", "query", "requests", "report"),
     *("check-data", "dedup", "decontaminate", "verify", "audit", "train", "presets"),
-    *("policy", "doctor", "bench"),
+    *("policy", "engine", "doctor", "bench"),
 )
 
 EPILOG = """examples:

@@ -94,12 +94,19 @@ def _lines(state: RunState) -> list[tuple[str, str]]:
         shape = "".join(BLOCKS[-(-8 * state.pass_counts.get(k, 0) // most)] for k in range(state.probed_n + 1))
         lines.append(("difficulty", f"0 ▕{shape}▏ {state.probed_n} of {state.probed_n} passed, {sum(state.pass_counts.values()):,} problems"))
     if state.rewards:
-        lines.append(("reward", f"{spark(state.rewards)}  {state.rewards[0]:.3f} → {state.rewards[-1]:.3f} over {len(state.rewards)} steps"))
+        moved = f"{state.rewards[0]:.3f} → {state.rewards[-1]:.3f} over {len(state.rewards)} steps"
+        lines.append(("reward", f"{spark(state.rewards)}  {moved}{_how(state)}"))
     if state.scores:
         scores = [f"r{round} {value:.1%} [dim]\\[{100 * low:.1f}, {100 * high:.1f}][/]" for round, value, low, high in state.scores]
         lines.append(("pass@1", "  ".join(scores)))
     lines.extend(("errors" if i == 0 else "", f"{count:,} × {escape(error)}") for i, (error, count) in enumerate(state.errors))
     return lines
+
+
+def _how(state: RunState) -> str:
+    """How the newest step was learned, where that is not the plain way."""
+    stale = f", sampled {state.staleness} update behind" + (f" (ratio {state.ratio:.3f})" if state.ratio else "")
+    return (stale if state.staleness else "") + (f", {state.ranks} ranks" if state.ranks and state.ranks > 1 else "")
 
 
 def bar(done: int, total: int, width: int = 24) -> str:

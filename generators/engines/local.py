@@ -19,8 +19,10 @@ from data.errors import UserError
 from data.records import Completion, Float32, LogProbs, PolicyVersion, Request
 from generators.engines.base import Capabilities
 from generators.engines.causal_lm import CausalLM
-from generators.engines.decode import Decoder, FusedDecoder, Stopped, decode, fusible
+from generators.engines.decode import Decoder, Stopped, decode
 from generators.engines.folder import end_tokens, load_weights, open_folder
+from generators.engines.fused import FusedDecoder, fusible
+from generators.engines.grammar_masks import Grammars, Masks
 from generators.engines.sampling import DrawRule
 from generators.engines.stopping import StopStrings, cut_at_stop
 
@@ -28,6 +30,7 @@ Progress = Callable[[int, int, int], None]
 """(rows done, rows in all, tokens sampled)"""
 
 _LOGIT_COPIES = 4  # logits, log-probs and their float64 sum are alive at once
+_PROMPTS_KEPT = 8192  # tokenized prompts that are remembered
 _SCORE_TOKENS = 8192  # tokens forwarded at a time in `score` and `embed`
 _SCORE_LOGITS = 1 << 25  # logit elements at a time in `score` (128 MiB in float32)
 
@@ -40,7 +43,7 @@ class LocalEngine:
     hidden states. Raises UserError for a folder that holds no model.
     """
 
-    capabilities: Capabilities = frozenset({"logprobs", "tokens", "score", "embed", "update", "batches"})
+    capabilities: Capabilities = frozenset({"logprobs", "tokens", "score", "embed", "update", "batches", "structured"})
 
     def __init__(
         self,
@@ -70,6 +73,8 @@ class LocalEngine:
         self.eos = end_tokens(self.path, self.config, self.tokenizer)
         self._stops: dict[tuple[str, ...], StopStrings] = {}
         self._pieces: list[str] = []
+        self._masking: Grammars | None = None  # made by the first structured request
+        self._prompts: dict[str, tuple[list[int], str]] = {}  # by input key
 
     # ---- generation
 
@@ -137,9 +142,10 @@ class LocalEngine:
                 answers[r.key] = _failed(r, error, prompts[r.input_key])
             else:
                 groups.setdefault(r.input_key, []).append(r)
-        order = sorted(groups, key=lambda k: (len(prompts[k]), k))
+        order = sorted(groups, key=lambda k: (prompts[k], k))  # prompts that begin alike stand side by side
         rows = [r for k in order for r in groups[k]]
         if rows:
+            masks = Masks(self._grammars(), rows) if any(r.structured is not None for r in rows) else None
             drawn = decode(
                 self.decoder,
                 [prompts[k] for k in order],
@@ -149,10 +155,14 @@ class LocalEngine:
                 np.array([self._limit(r, len(prompts[r.input_key])) for r in rows], np.int64),
                 self.eos,
                 self._stopped(rows),
+                masks,
                 on_step,
             )
             setup = (time.perf_counter() - begun) * 1e3 - max(drawn.ms)
-            for r, tokens, logp, finish, ms in zip(rows, drawn.tokens, drawn.logp, drawn.finish, drawn.ms):
+            for i, (r, tokens, logp, finish, ms) in enumerate(zip(rows, drawn.tokens, drawn.logp, drawn.finish, drawn.ms)):
+                if masks is not None and (error := masks.error(i)):
+                    answers[r.key] = _failed(r, f"the reply left its grammar: {error}", prompts[r.input_key])
+                    continue
                 text = self.decode(tokens.tolist())
                 if r.sampling.stop and (cut := cut_at_stop(text, r.sampling.stop)) is not None:
                     text, finish = cut, "stop"
@@ -161,7 +171,14 @@ class LocalEngine:
         return [answers[r.key] for r in batch]
 
     def _prompt(self, request: Request) -> tuple[list[int], str]:
-        """Prompt token ids, and why they can't be continued ("" where they can)."""
+        """Prompt token ids, and why they can't be continued ("" where they can). Remembered: the plan and the batch both ask."""
+        if (known := self._prompts.get(request.input_key)) is None:
+            if len(self._prompts) >= _PROMPTS_KEPT:
+                self._prompts.clear()
+            known = self._prompts[request.input_key] = self._tokenized(request)
+        return known
+
+    def _tokenized(self, request: Request) -> tuple[list[int], str]:
         try:
             if request.tokens:
                 prompt = list(request.tokens)
@@ -185,11 +202,16 @@ class LocalEngine:
             return f"the request asks for policy '{request.policy_id}', this engine holds '{self.policy_id}'"
         if request.media:
             return "this engine reads no images"
-        if request.structured is not None:
-            return "this engine can't constrain its output to a schema; use an engine with the capability 'structured'"
+        if request.structured is not None and isinstance(error := self._grammars().compiled(request.structured), str):
+            return error
         if request.sampling.max_tokens < 1:
             return f"max_tokens is {request.sampling.max_tokens}; at least 1 token has to be sampled"
         return ""
+
+    def _grammars(self) -> Grammars:
+        if self._masking is None:
+            self._masking = Grammars(self.tokenizer, self.decoder.vocab, self.eos)
+        return self._masking
 
     def _limit(self, request: Request, prompt: int) -> int:
         return max(1, min(request.sampling.max_tokens, self.decoder.context - prompt))

@@ -12,7 +12,9 @@ from generators.engines.base import Engine
 
 _KINDS: dict[str, str] = {
     "local": "generators.engines.local:LocalEngine",
+    "openai": "generators.engines.openai:OpenAIEngine",
     "replay": "generators.engines.replay:ReplayEngine",
+    "vllm": "generators.engines.vllm:VllmEngine",
 }
 
 

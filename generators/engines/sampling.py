@@ -4,7 +4,8 @@ Behaviour log-prob, the one number that the trainer later divides by:
 - top_p = 1 and top_k = 0: log-softmax of logits / temperature over the whole vocabulary;
 - truncated: of the truncated, renormalised distribution (top-k first, then top-p on what is left, the order of
   transformers and vLLM; ties at the cut go to the lower token id, so exactly k tokens are kept);
-- temperature 0: the argmax, with its log-prob at temperature 1 and untruncated.
+- temperature 0: the argmax, with its log-prob at temperature 1 and untruncated;
+- a structured reply: all of that over the tokens that its grammar allows (the logits of the others are -inf), so a forced token has log-prob 0.
 """
 
 from __future__ import annotations

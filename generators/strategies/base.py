@@ -33,7 +33,8 @@ class RoundContext:
     policy's dialect. `teacher(path)` opens another policy to ask; `embedder(path)` a local folder that embeds.
 
     `heldout(texts)` says for each text why it may not be trained on, "" where it may. `decide` records what becomes of a candidate that
-    is not proposed; in the end those decisions lie in `decided`, in order.
+    is not proposed; in the end those decisions lie in `decided`, in order. `solutions(problem ids)` gives for those that the policy
+    solved in this round's probe one of its right answers.
     """
 
     round: int
@@ -58,6 +59,7 @@ class RoundContext:
     embedder: Callable[[str], Embed] | None = None
     heldout: Callable[[Sequence[str]], Sequence[str]] = lambda texts: [""] * len(texts)
     decided: list[Decision] = field(default_factory=list)
+    solutions: Callable[[Sequence[str]], Mapping[str, str]] = lambda ids: {}
 
     @property
     def speaker(self) -> Speaker:

@@ -8,12 +8,25 @@ from typing import Any
 
 from data.errors import UserError
 from generators.strategies.base import Strategy
+from generators.strategies.clpo import Clpo
+from generators.strategies.co_reward import CoReward
 from generators.strategies.frontier import Frontier
+from generators.strategies.mr_rlvr import MrRlvr
 from generators.strategies.paraphrase import Paraphrase
+from generators.strategies.rlpt import Rlpt
 from generators.strategies.svs import Svs
 from generators.strategies.sws import Sws
 
-_registry: dict[str, Callable[[Mapping[str, Any]], Strategy]] = {"frontier": Frontier, "paraphrase": Paraphrase, "svs": Svs, "sws": Sws}
+_registry: dict[str, Callable[[Mapping[str, Any]], Strategy]] = {
+    "clpo": Clpo,
+    "co_reward": CoReward,
+    "frontier": Frontier,
+    "mr_rlvr": MrRlvr,
+    "paraphrase": Paraphrase,
+    "rlpt": Rlpt,
+    "svs": Svs,
+    "sws": Sws,
+}
 
 
 def register_strategy(name: str, make: Callable[[Mapping[str, Any]], Strategy]) -> None:

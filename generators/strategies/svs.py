@@ -66,7 +66,11 @@ class SvsSettings(Settings):
     """How a variant is set into the answer; auto: line in the compact dialect, else fenced. json holds the answer to a schema where
     the engine can; its log-probs are then of the held, not of the free distribution."""
 
-    _bands = field_validator("source", "band")(lambda pair: pair if band_of(pair) else pair)
+    @field_validator("source", "band")
+    @classmethod
+    def _is_a_band(cls, pair: tuple[float, float]) -> tuple[float, float]:
+        band_of(pair)
+        return pair
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,9 @@ class Svs(BaseStrategy):
             self._record(ctx, owner[place[0]], writers[place[0]].rollouts[place[1]], one, specs.get(place), solved.get(place), worth[place])
         return self._edits(ctx, writers, solved, worth)
 
-    def _edits(self, ctx: StepContext, writers: Mapping[str, Group], solved: Mapping[Place, Group], worth: Mapping[Place, float | None]) -> list[GroupEdit]:
+    def _edits(
+        self, ctx: StepContext, writers: Mapping[str, Group], solved: Mapping[Place, Group], worth: Mapping[Place, float | None]
+    ) -> list[GroupEdit]:
         """What joins the update: mixed groups of solvers, and groups of writers with a positive among them."""
         edits = [GroupEdit.add(g, "answers to a variant") for g in solved.values() if not g.zero_variance]
         order = keyed_order(ctx.seed, list(writers), ctx.round, ctx.step, WRITE)
@@ -114,8 +120,9 @@ class Svs(BaseStrategy):
             known = [n for n, r in enumerate(rewards) if r is not None]
             paid = np.asarray([rewards[n] for n in known], np.float32)
             if ident in trained and is_trained(paid.tolist()):
-                rollouts, verdicts = (tuple(part[n] for n in known) for part in (group.rollouts, group.verdicts))
-                edits.append(GroupEdit.add(replace(group, rollouts=rollouts, verdicts=verdicts, rewards=paid), "variants written from a right answer"))
+                rollouts, verdicts = tuple(group.rollouts[n] for n in known), tuple(group.verdicts[n] for n in known)
+                paid_for = replace(group, rollouts=rollouts, verdicts=verdicts, rewards=paid)
+                edits.append(GroupEdit.add(paid_for, "variants written from a right answer"))
         return edits
 
     # ------------------------------------------------------------------------------------------------------------ waves

@@ -6,7 +6,7 @@ from typing import Any, Literal, Protocol
 
 from data.records import Problem
 
-Split = Literal["train", "heldout"]
+Split = Literal["train", "heldout", "online"]  # no world makes the last: a rewrite of what a strategy wrote inherits it
 
 
 class World(Protocol):

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from data.errors import UserError
 
-if TYPE_CHECKING:
-    from pipelines.grpo.trainer import GRPOTrainer
+
+class Learning(Protocol):
+    """What every trainer can tell, one whose ranks are other processes too."""
+
+    step_count: int
+    seconds: float
 
 
 class Callback(Protocol):
     """`on_step` may read the trainer and its metrics; what it changes must follow from its state alone, or resume would shift it."""
 
-    def on_step(self, trainer: GRPOTrainer, metrics: Mapping[str, float]) -> None: ...
+    def on_step(self, trainer: Learning, metrics: Mapping[str, float]) -> None: ...
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
 
@@ -30,7 +34,7 @@ class TensorBoard:
             raise UserError("TensorBoard is not installed: pip install 'synth[tensorboard]', or leave tensorboard off") from None
         self.writer = SummaryWriter(str(folder), purge_step=from_step or None)
 
-    def on_step(self, trainer: GRPOTrainer, metrics: Mapping[str, float]) -> None:
+    def on_step(self, trainer: Learning, metrics: Mapping[str, float]) -> None:
         speed = {"seconds": trainer.seconds, "tokens_per_second": metrics["tokens"] / max(trainer.seconds, 1e-9)}
         for name, value in {**metrics, **speed}.items():
             self.writer.add_scalar(f"train/{name}", value, trainer.step_count - 1)

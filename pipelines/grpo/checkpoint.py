@@ -21,17 +21,17 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from data.errors import SynthError, UserError
-from pipelines.grpo.sharding import shards_hash
+from pipelines.grpo.sharding import shards_hash, whole
 
 STATE, OPTIMIZER, SHARDS = "state.json", "optimizer.safetensors", "shards"
 FORMAT = 1
 
 
 def weights_hash(tensors: Mapping[str, Tensor]) -> str:
-    """32 hex digits: blake2b over names, types, shapes and bytes of the tensors, sorted by name."""
+    """32 hex digits: blake2b over names, types, shapes and bytes of the tensors, sorted by name. Sharded ones are made whole one at a time."""
     digest = hashlib.blake2b(digest_size=16)
     for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
+        tensor = whole(tensors[name].detach()).cpu().contiguous()
         digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
         digest.update(tensor.view(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -21,6 +22,7 @@ class GRPOConfig:
     ("current") or the sampler's own log-probs ("behavior": off-policy rollouts are then corrected by the clip itself).
     `decay_steps`: the rate falls linearly to `final_share` of itself over so many steps (0 = stays).
     `reference`: folder of the KL reference, "" = the weights the trainer started from. `threads` 0 = leave torch's.
+    `device`: "auto" (a GPU where there is one, else the CPU), "cpu", "cuda" or "cuda:N".
     `precision`, `gradient_checkpointing`, `lora_*`: `policy.PolicySettings`. `stop_*`: training stops loudly, weights untouched, when an
     update's mean entropy falls below, or its mean KL, mean |behaviour - trainer| log-prob gap or gradient norm rises above (0 = never).
     """
@@ -41,6 +43,7 @@ class GRPOConfig:
     micro_tokens: int = 4096
     temperature: float = 0.0
     reference: str = ""
+    device: str = "auto"
     precision: str = "fp32"
     gradient_checkpointing: bool = False
     lora_rank: int = 0
@@ -79,6 +82,8 @@ class GRPOConfig:
             raise UserError(f"grpo.betas must be two numbers in [0, 1), got {list(self.betas)}")
         if self.proximal not in ("current", "behavior"):
             raise UserError(f"grpo.proximal must be current or behavior, got {self.proximal!r}")
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
+            raise UserError(f"grpo.device must be auto, cpu, cuda or cuda:N, got {self.device!r}")
         if self.precision not in ("fp32", "bf16"):
             raise UserError(f"grpo.precision must be fp32 or bf16, got {self.precision!r}")
         if self.stop_kl and "ref_logp" not in self.objective().needs:
@@ -118,6 +123,27 @@ class GRPOConfig:
             (mine if key in own else overrides)[key] = value
         return cls(overrides=overrides, **mine)
 
+
+SETTINGS = {
+    "minibatches": "parts that a step's groups are dealt to, one optimizer update each",
+    "epochs": "how often a step's rollouts are learned from",
+    "proximal": "what the ratio is against: the weights at the start of the step (current) or the sampler's log-probs (behavior)",
+    "temperature": "of the trainer's log-probs; 0 = each rollout's own",
+    "device": "auto (a GPU where there is one, else the CPU), cpu, cuda or cuda:N",
+    "precision": "fp32, or bf16: matrix products in bfloat16; weights, optimizer and log-probs stay float32",
+    "gradient_checkpointing": "activations are computed again in the backward pass: less memory, about a third more time",
+    "lora_rank": "above 0 only low-rank adapters train, and the frozen base is the KL reference",
+    "lora_alpha": "scale of the adapters; 0 = 2 x lora_rank",
+    "lora_targets": "all-linear, or names of modules, comma separated",
+    "betas": "AdamW's",
+    "adam_eps": "AdamW's",
+    "weight_decay": "AdamW's",
+    "stop_entropy": "training stops when an update's mean entropy falls below; 0 = never",
+    "stop_kl": "training stops when the mean KL to the reference rises above; 0 = never",
+    "stop_mismatch": "training stops when the mean gap to the sampler's log-probs rises above; 0 = never",
+    "stop_grad_norm": "training stops when the gradient norm rises above; 0 = never",
+}
+"""What `train.trainer` takes, a sentence each."""
 
 OF_RECIPE = {
     **{key: f"train.{key}" for key in ("preset", "learning_rate", "warmup_steps", "max_grad_norm", "micro_tokens")},

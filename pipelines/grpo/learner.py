@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import torch
@@ -34,6 +35,7 @@ class Learner:
 
     def __init__(self, policy_path: Path, config: GRPOConfig, objective: Objective, ranks: Ranks) -> None:
         self.config, self.objective, self.ranks = config, objective, ranks
+        self.cancelled = Event()
         self.settings = PolicySettings(
             config.precision, config.gradient_checkpointing, config.lora_rank, config.lora_alpha, config.lora_targets, config.seed
         )
@@ -61,6 +63,9 @@ class Learner:
         own = Tally()
         batches = micro_batches(rows, self.config.micro_tokens, whole=self.objective.whole_groups)
         for batch in self.ranks.share(batches):
+            if self.cancelled.is_set():
+                self.optimizer.zero_grad(set_to_none=True)
+                raise SynthError(f"step {step} was cancelled; the weights are those of the step before")
             if batch is None:  # this rank has nothing left, but the others wait for it in every layer
                 self._accumulate(_weightless(batches[-1]), ahead, Tally())
             else:
@@ -185,7 +190,7 @@ class Learner:
                 return self.policy.logprobs(layout)[0]
         if self._reference is None:
             self._reference = Policy(Path(self.reference_path), replace(self.settings, lora_rank=0, gradient_checkpointing=False), self.ranks)
-            found = weights_hash(self._reference.tensors())
+            found = weights_hash(self._reference.parts())
             if self.reference_hash not in ("", found):
                 raise SynthError(f"the KL reference in {self.reference_path} has changed since this training began; restore it or start anew")
             self.reference_hash = found

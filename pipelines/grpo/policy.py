@@ -41,15 +41,19 @@ def packed_attention(
     """Attention over a flat layout. query [1, H, N, D], key and value [1, Hk, N, D] -> [1, N, H, D]."""
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))  # [N, heads, D]
     out = []
+    grouped = q.shape[1] != k.shape[1]
     for bucket in layout.buckets:
+        keys, values = k[bucket.keys], v[bucket.keys]
+        if grouped and bucket.mask is not None and q.is_cuda:  # with a mask only the plain kernel knows grouped heads, and it holds all scores
+            keys, values = (x.repeat_interleave(q.shape[1] // k.shape[1], 2) for x in (keys, values))
         part = F.scaled_dot_product_attention(
             q[bucket.queries].transpose(1, 2),
-            k[bucket.keys].transpose(1, 2),
-            v[bucket.keys].transpose(1, 2),
+            keys.transpose(1, 2),
+            values.transpose(1, 2),
             attn_mask=bucket.mask,
             is_causal=bucket.mask is None,
             scale=scaling,
-            enable_gqa=q.shape[1] != k.shape[1],
+            enable_gqa=keys.shape[2] != q.shape[1],
         )
         out.append(part.transpose(1, 2).reshape(-1, q.shape[1], q.shape[2]))
     return torch.cat(out)[layout.restore][None], None
@@ -154,8 +158,12 @@ class Policy:
 
     def tensors(self) -> dict[str, Tensor]:
         """What training changes, by name, tied ones once, whole on every rank: all weights, or the adapters where there are some."""
+        return {n: whole(t) for n, t in self.parts().items()}
+
+    def parts(self) -> dict[str, Tensor]:
+        """The same as each rank holds it: its shards."""
         named = self.parameters() if self.settings.lora_rank else list(self.model.named_parameters())
-        return {n: whole(p.detach()) for n, p in named}
+        return {n: p.detach() for n, p in named}
 
     def weights(self) -> dict[str, Tensor]:
         """All weights under their transformers names, adapters merged in, whole on every rank: what an engine loads."""
@@ -175,7 +183,15 @@ class Policy:
 
         Adapters lie beside them, so that training goes on from what it really had. Only the first rank writes.
         """
-        weights, adapters = self.weights(), self.tensors() if self.settings.lora_rank else {}  # on all ranks, before one goes its own way
+        weights: dict[str, Tensor] = {}
+        adapters: dict[str, Tensor] = {}
+        if self.settings.lora_rank:  # on all ranks, before one goes its own way
+            weights, adapters = self.weights(), self.tensors()
+        elif self.ranks.size > 1:
+            for name, part in self.parts().items():  # one at a time: no GPU ever holds the whole model, and only the first rank's memory does
+                tensor = whole(part)
+                if self.ranks.first:
+                    weights[name] = tensor.cpu()
         if not self.ranks.first:
             return
         for name, content in self.companions.items():

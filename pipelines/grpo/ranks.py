@@ -11,33 +11,50 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from data.errors import UserError
+
 T = TypeVar("T")
+
+
+def found_device(wanted: str) -> torch.device:
+    """`auto` = the current GPU where there is one, else the CPU; UserError where the GPU that is wanted is not there."""
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(wanted)
+    if device.type != "cuda":
+        return device
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if (device.index or 0) >= count:
+        raise UserError(f"train.trainer.device = {wanted!r}, and this process sees {count or 'no'} GPU{'s' * (count > 1)}; set 'auto' or 'cpu'")
+    return torch.device("cuda", torch.cuda.current_device() if device.index is None else device.index)
 
 
 class Ranks:
     """Rank and size of this process's group; every method must be called by all ranks alike. `Ranks.join` under torchrun, `Ranks()` alone."""
 
-    def __init__(self, rank: int = 0, size: int = 1) -> None:
+    def __init__(self, rank: int = 0, size: int = 1, device: str = "auto") -> None:
         self.rank, self.size = rank, size
+        self.device = found_device(device)
 
     @classmethod
-    def join(cls) -> Ranks:
-        """The group that torchrun's environment describes (NCCL with a GPU, else gloo); a group of one without it."""
-        if int(os.environ.get("WORLD_SIZE", "1")) < 2:
-            return cls()
+    def join(cls, device: str = "auto") -> Ranks:
+        """The group that torchrun's environment describes (NCCL on GPUs, one a rank, else gloo); a group of one without it."""
+        size, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0"))
+        if size < 2:
+            return cls(device=device)
+        found = found_device(device)
+        if found.type == "cuda":
+            if (here := int(os.environ.get("LOCAL_WORLD_SIZE", size))) > torch.cuda.device_count():
+                raise UserError(f"{here} ranks need a GPU each, and {torch.cuda.device_count()} can be seen; set fewer ranks, or device = 'cpu'")
+            found = torch.device("cuda", local)
+            torch.cuda.set_device(found)
         if not dist.is_initialized():
-            if torch.cuda.is_available():
-                torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-            dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=timedelta(minutes=30))
-        return cls(dist.get_rank(), dist.get_world_size())
+            dist.init_process_group("nccl" if found.type == "cuda" else "gloo", timeout=timedelta(minutes=30))
+        return cls(dist.get_rank(), dist.get_world_size(), str(found))
 
     @property
     def first(self) -> bool:
         return self.rank == 0
-
-    @property
-    def device(self) -> torch.device:
-        return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
 
     def sums(self, values: Sequence[float], maxima: Sequence[float] = ()) -> tuple[list[float], list[float]]:
         """Sums and maxima over all ranks."""

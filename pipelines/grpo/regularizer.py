@@ -83,7 +83,7 @@ def entropy(batch: TokenBatch, *, entropy_coef: float = 0.0) -> Tensor:
 # ----------------------------------------------------------------------------------------------------- auxiliary losses
 
 
-@component("aux", switch="nll_coef", paper="VAPO, arXiv 2504.05118, section 4.4")
+@component("aux", switch="nll_coef", paper="VAPO, arXiv 2504.05118 (language-model loss on right answers)")
 class PositiveNLL:
     """coef x mean -log pi over the tokens of right rows: the policy imitates what it got right, by a denominator of its own."""
 

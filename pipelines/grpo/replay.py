@@ -26,7 +26,8 @@ from pipelines.grpo.recompose import StepInfo
 class Replay:
     """Adds `replay_share` x (this step's groups) earlier groups with variance, drawn by key from the newest `replay_capacity` ones.
 
-    The memory is whole groups, tokens and all; it is part of every checkpoint.
+    The memory is whole groups, tokens and all; it is part of every checkpoint. RLEP itself mixes verified successes of an earlier run into
+    the groups of this one; here whole groups come back, so that each keeps the baseline it was sampled with.
     """
 
     def __init__(self) -> None:

@@ -35,7 +35,7 @@ class GRPOTrainer:
         self.objective = Objective(config.objective())
         if config.threads:
             torch.set_num_threads(config.threads)
-        self.ranks = ranks or Ranks()
+        self.ranks = ranks or Ranks(device=config.device)
         self.learner = Learner(policy_path, config, self.objective, self.ranks)
         self.policy, self.parameters, self.optimizer = self.learner.policy, self.learner.parameters, self.learner.optimizer
         self.base_path = str(Path(policy_path).resolve())
@@ -101,10 +101,22 @@ class GRPOTrainer:
             "learning_rate": learning_rate if norms else 0.0,
         }
 
+    @property
+    def size(self) -> int:
+        """Processes that learn together."""
+        return self.ranks.size
+
+    def cancel(self) -> None:
+        """A step that is being made (on another thread) ends with an error before its next micro-batch, and no other begins."""
+        self.learner.cancelled.set()
+
+    def close(self) -> None:
+        """Nothing is held but memory."""
+
     # ---------------------------------------------------------------------------------------------- checkpoint
     def weights_hash(self) -> str:
         """32 hex digits over what training changes; equal hashes = equal bits."""
-        return weights_hash(self.policy.tensors())
+        return weights_hash(self.policy.parts())
 
     def save(self, folder: Path, *, extra: Mapping[str, Any] | None = None) -> str:
         """Writes a durable checkpoint, loadable by transformers and by `resume`; returns the weights' hash. `extra` is JSON-able.

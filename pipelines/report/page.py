@@ -23,6 +23,7 @@ from pipelines.report.head import Head, head, skipped
 from pipelines.report.learning import domain_section, score_section
 from pipelines.report.palette import variables
 from pipelines.report.samples import sample_section
+from pipelines.report.streams import stream_section
 from pipelines.report.training import difficulty_section, steps_section
 from pipelines.report.vega import vega
 
@@ -37,6 +38,7 @@ def render(folder: Path, begun: Mapping[str, Any], lake: Lake) -> str:
         score_section(evals),
         domain_section(evals),
         steps_section(queries.steps(lake), skipped(stages)),
+        *([streamed] if (streamed := stream_section(queries.streams(lake))) else []),
         difficulty_section(queries.pass_counts(lake), _band(recipe["difficulty"])),
         with_funnel(fate_section(fates), lake, get_world(world) if (world := recipe["problems"].get("world")) else None),
         verdict_section(queries.verdict_mix(lake), queries.top_reasons(lake)),

@@ -45,11 +45,11 @@ def steps(lake: Lake) -> pl.DataFrame:
         ORDER BY round, step
         """
     ).with_row_index("at", offset=1)
+    # One-step-off rollouts are generated beside an earlier update, so that the difference of the two says nothing there.
+    learning = pl.max_horizontal(pl.col("seconds") - pl.col("generate_seconds").fill_null(0), pl.col("learn_seconds"))
     rows = rows.with_columns(
         sampled_per_second=pl.when(pl.col("generate_seconds") > 0).then(pl.col("sampled_tokens") / pl.col("generate_seconds")),
-        trained_per_second=pl.when(pl.col("seconds") > pl.col("generate_seconds").fill_null(0)).then(
-            pl.col("tokens") / (pl.col("seconds") - pl.col("generate_seconds").fill_null(0))
-        ),
+        trained_per_second=pl.when(learning > 0).then(pl.col("tokens") / learning),
     )
     per_point = -(-rows.height // MAX_POINTS) if rows.height else 1
     numbers = [c for c, kind in rows.schema.items() if kind.is_numeric() and c not in ("at", "round", "step", "shard")]
@@ -85,6 +85,22 @@ def fates(lake: Lake) -> pl.DataFrame:
                CASE WHEN refused IS NOT NULL THEN 'refused' WHEN selected THEN 'selected' WHEN seed THEN 'admitted' ELSE 'open' END AS fate,
                coalesce(refused.stage, '') AS stage, coalesce(refused.rule, '') AS rule, count(*) AS candidates
         FROM each GROUP BY ALL ORDER BY round, strategy, fate, stage, rule
+        """
+    )
+
+
+def streams(lake: Lake) -> pl.DataFrame:
+    """round, stream, groups, mixed (groups of more than one reward), answers, reward, passes, tokens: what the training steps sampled."""
+    return lake.query(
+        """
+        WITH each AS (
+            SELECT round, stream, group_id, count(*) AS answers, coalesce(min(reward) < max(reward), false) AS mixed, sum(reward) AS reward,
+                   count(*) FILTER (outcome = 'pass') AS passes, sum(response_tokens) AS tokens
+            FROM rollouts WHERE stage = 'train' GROUP BY ALL
+        )
+        SELECT round, stream, count(*) AS groups, count(*) FILTER (mixed) AS mixed, sum(answers)::BIGINT AS answers,
+               sum(reward) / sum(answers) AS reward, sum(passes)::BIGINT AS passes, sum(tokens)::BIGINT AS tokens
+        FROM each GROUP BY round, stream ORDER BY round, CASE stream WHEN 'main' THEN '' ELSE stream END
         """
     )
 

@@ -30,6 +30,15 @@ STEPS = Section(
     "the edge of what the policy can do, so reward may start lower than the round before ended.",
     bad="Reward that falls while a round lasts, entropy that collapses towards zero, spikes of the gradient norm, answers that grow without end.",
 )
+STREAMS = Section(
+    id="streams",
+    link="Streams",
+    title="What did strategies add to the steps?",
+    look="Beside the recipe's own problems (stream main) strategies ask for groups of their own inside a step, each a stream: problems that the "
+    "policy wrote, answers to them, rewrites. What became of every problem written is told rule by rule further down; the table `decisions` "
+    "has the reason of each, and `synth show` one problem's whole story.",
+    bad="A stream whose rewards are hardly ever mixed: it costs tokens and teaches nothing.",
+)
 DIFFICULTY = Section(
     id="difficulty",
     link="Difficulty",

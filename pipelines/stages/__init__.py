@@ -34,6 +34,9 @@ ROUND = (
     EVALUATE,
 )
 
+SYNTHESIS = ROUND[:-2]
+"""A round of a recipe with only = "synthesize": problems, answers and verdicts, and no weights that change."""
+
 ALONE = (Stage("select", given_stage, "every problem given is trained on"), TRAIN, EVALUATE)
 """A round of a recipe with only = "train"."""
 
@@ -44,11 +47,13 @@ def stages_of(recipe: Recipe, round: int) -> tuple[Stage, ...]:
         return FIRST if _evaluates(recipe) else (SEEDS,)
     if not recipe.only:
         return ROUND
+    if recipe.only == "synthesize":
+        return SYNTHESIS
     return ALONE if _evaluates(recipe) else ALONE[:-1]
 
 
 def _evaluates(recipe: Recipe) -> bool:
-    return not recipe.only or recipe.problems.heldout_share > 0
+    return not recipe.only or (recipe.only == "train" and recipe.problems.heldout_share > 0)
 
 
 __all__ = ["EVALUATE", "FIRST", "ROUND", "SEEDS", "Stage", "stages_of"]

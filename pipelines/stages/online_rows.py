@@ -1,4 +1,4 @@
-"""What strategies made and decided inside a training step, as rows: every problem that was asked about is in `problems`, every decision has its reason.
+"""What strategies made and decided inside a training step, as rows: every problem asked about is in `problems`, every decision has its reason.
 
 Such problems have the split `online`: nothing probes, selects or evaluates them later.
 """

@@ -30,7 +30,8 @@ def choose(run: Run, round: int) -> list[Problem]:
         SELECT DISTINCT p.problem_id, d.problem_id IS NOT NULL AS probed
         FROM problems p LEFT JOIN (SELECT DISTINCT problem_id FROM difficulty WHERE round < ?) d USING (problem_id)
         WHERE p.round < ?
-          AND (p.split = 'train' OR p.split = 'online' AND p.problem_id IN (SELECT problem_id FROM decisions WHERE stage = 'audit' AND kept AND round < ?))
+          AND (p.split = 'train' OR (p.split = 'online'
+               AND p.problem_id IN (SELECT problem_id FROM decisions WHERE stage = 'audit' AND kept AND round < ?)))
           AND p.problem_id NOT IN (SELECT problem_id FROM decisions WHERE stage = 'audit' AND NOT kept AND round < ?)
         """,
         (round, round, round, round),

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from data.records import RolloutSpec, Trajectory, Verdict
+from data.records import PolicyVersion, RolloutSpec, Trajectory, Verdict
 from data.tables import rollout_row, trajectory_row
 from filters.tables import verdict_row
 from pipelines.rollout import Rollouts
 from pipelines.run import Run
 
 
-def rollouts_of(run: Run, round: int, stage: str) -> Rollouts:
-    """How this stage samples with the current policy."""
-    policy = run.policy()
+def rollouts_of(run: Run, round: int, stage: str, policy: PolicyVersion | None = None) -> Rollouts:
+    """How this stage samples with `policy`, which the engine holds; None = the newest."""
+    policy = policy or run.policy()
     return Rollouts(
         engine=run.engine(),
         policy_id=policy.id,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from data.records import Candidate, Completion, Generate, Request, with_problem
@@ -110,4 +110,17 @@ def _context(run: Run, round: int, strategy: Strategy, generate: Generate, teach
         teacher=teachers,
         embedder=embedder,
         heldout=lambda texts: [hit.reason if hit else "" for hit in run.heldout.hits(texts)] if texts else [],
+        solutions=lambda ids: solutions(run, round, ids),
     )
+
+
+def solutions(run: Run, round: int, ids: Sequence[str]) -> dict[str, str]:
+    """A right answer of the policy to each of those problems that this round's probe saw solved: the first by sample index."""
+    rows = run.lake.query(
+        """
+        SELECT t.problem_id, arg_min(t.text, (t.sample, t.rollout_id)) AS text FROM trajectories t JOIN verdicts v USING (rollout_id)
+        WHERE t.round = ? AND t.stage = 'probe' AND v.outcome = 'pass' AND t.problem_id IN (SELECT unnest(?)) GROUP BY ALL ORDER BY 1
+        """,
+        (round, list(ids)),
+    )
+    return dict(rows.iter_rows())

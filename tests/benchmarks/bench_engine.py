@@ -1,8 +1,11 @@
 """`synth bench engine`: tokens a second of the embedded engine and of transformers' `generate`, in one process.
 
-Work: 64 prompts x 8 samples x 32 new tokens of a random Qwen3 (4 layers, hidden 128, vocabulary 600), float32, one thread, nothing ends early.
+Work, on a random Qwen3 (4 layers, hidden 128, vocabulary 600) in float32 with one thread:
+- groups: 64 prompts x 8 samples x 32 new tokens, nothing ends early;
+- prefix: 128 prompts of 340 tokens that differ in their last 20 only, one sample each of U(8, 128) tokens. transformers stops a row at its own
+  length too and goes on until the last one; only the tokens asked for count.
 The clock is the process's CPU time, so that a busy machine measures the same; the two take turns and the median of each counts.
-Prints one JSON line per prompt shape: engine and transformers tokens/s, their ratio.
+Prints one JSON line per work and prompt shape: engine and transformers tokens/s, their ratio.
 """
 
 from __future__ import annotations
@@ -53,32 +56,55 @@ def seconds(work: Callable[[], int]) -> tuple[float, int]:
     return time.process_time() - begun, tokens
 
 
-def compare(engine: Any, model: Any, texts: Sequence[str], samples: int, new: int, reps: int) -> dict[str, float]:
-    """Median tokens/s of both at the same work."""
+def compare(engine: Any, model: Any, texts: Sequence[str], samples: int, news: Sequence[int], reps: int) -> dict[str, float]:
+    """Median tokens/s of both at the same work: `samples` of each text, each of that text's number of new tokens."""
     import torch
+    from transformers import StoppingCriteria, StoppingCriteriaList
 
     from data.records import Request, Sampling
 
+    limits = torch.tensor(list(news)).repeat_interleave(samples)
+    wanted = int(limits.sum())
+
+    class OwnLength(StoppingCriteria):
+        def __init__(self, prompt: int) -> None:
+            self.prompt = prompt
+
+        def __call__(self, ids: torch.Tensor, scores: torch.Tensor, **_: Any) -> torch.Tensor:
+            return ids.shape[1] - self.prompt >= limits
+
     def ours(rep: int) -> int:
-        rule = Sampling(max_tokens=new)
-        requests = [Request("bench", rule, seed=rep << 32 | i << 8 | j, index=j, prompt=t) for i, t in enumerate(texts) for j in range(samples)]
+        requests = [
+            Request("bench", Sampling(max_tokens=new), seed=rep << 32 | i << 8 | j, index=j, prompt=text)
+            for i, (text, new) in enumerate(zip(texts, news))
+            for j in range(samples)
+        ]
         return sum(len(c.tokens) for c in engine.generate(requests))
 
     def theirs(rep: int) -> int:
         torch.manual_seed(rep)
         given = engine.tokenizer(list(texts), return_tensors="pt", padding=True)
         ids, mask = given.input_ids.repeat_interleave(samples, 0), given.attention_mask.repeat_interleave(samples, 0)
+        own = StoppingCriteriaList([OwnLength(ids.shape[1])] if len(set(news)) > 1 else [])
         with torch.inference_mode():
-            out = model.generate(ids, attention_mask=mask, do_sample=True, max_new_tokens=new, top_k=0, pad_token_id=0)
-        return int(out[:, ids.shape[1] :].numel())
+            model.generate(
+                ids, attention_mask=mask, do_sample=True, max_new_tokens=max(news), top_k=0, pad_token_id=0, stopping_criteria=own)
+        return wanted
 
     speed: dict[str, list[float]] = {"ours": [], "theirs": []}
     for rep in range(reps + 1):
         for name, work in (("ours", ours), ("theirs", theirs)):
             took, tokens = seconds(lambda work=work, rep=rep: work(rep))  # type: ignore[misc]
+            assert tokens == wanted, f"{name} sampled {tokens} of {wanted} tokens"
             if rep:  # the first of each warms up
                 speed[name].append(tokens / took)
     return {name: median(values) for name, values in speed.items()}
+
+
+def print_line(work: dict[str, Any], speed: dict[str, float], shape: dict[str, Any]) -> None:
+    ratio = round(speed["ours"] / speed["theirs"], 2)
+    figures = {"engine_tok_s": round(speed["ours"]), "transformers_tok_s": round(speed["theirs"]), "ratio": ratio}
+    print(json.dumps({"bench": "engine", **work, **figures, **shape}), flush=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -93,13 +119,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         model = build(Path(folder), options.layers, options.hidden)
         engine = LocalEngine(folder, policy_id="bench", threads=options.threads)
+        shape = {"layers": options.layers, "hidden": options.hidden, "threads": options.threads, "clock": "cpu"}
         for low, high in ((16, 16), (24, 80)):
-            speed = compare(engine, model, prompts(options.prompts, low, high), options.samples, options.new, options.reps)
-            print(json.dumps({
-                "bench": "engine", "prompts": options.prompts, "prompt_tokens": [low, high], "samples": options.samples, "new": options.new,
-                "engine_tok_s": round(speed["ours"]), "transformers_tok_s": round(speed["theirs"]),
-                "ratio": round(speed["ours"] / speed["theirs"], 2), "threads": options.threads, "clock": "cpu",
-            }), flush=True)
+            speed = compare(engine, model, prompts(options.prompts, low, high), options.samples, [options.new] * options.prompts, options.reps)
+            work = {"work": "groups", "prompts": options.prompts, "prompt_tokens": [low, high], "samples": options.samples, "new": options.new}
+            print_line(work, speed, shape)
+        shared, rng = prompts(1, 320, 320)[0], random.Random(1)
+        texts, news = [shared + rest for rest in prompts(128, 20, 20)], [rng.randint(8, 128) for _ in range(128)]
+        speed = compare(engine, model, texts, 1, news, options.reps)
+        print_line({"work": "prefix", "prompts": 128, "prompt_tokens": [340, 340], "shared_tokens": 320, "new": [8, 128]}, speed, shape)
     return 0
 
 

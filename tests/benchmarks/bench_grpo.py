@@ -3,6 +3,7 @@
     synth bench grpo                      both shapes of the issue; beside TRL where it is installed, beside a plain torch loop otherwise
     synth bench grpo -- --prompts 16 --plen 128 --reps 3 --beside plain
     synth bench grpo -- --group 512       one prompt's 512 rollouts (BroRL) in bounded memory: prints peak memory at 64 and at 512
+    synth bench grpo -- --gpu             tokens per second, MFU and peak memory of the update at 0.6B and 4B shapes (`grpo_update.py`)
 
 Random Qwen3 (4 layers, hidden 128), one character a token, float32, AdamW, no KL, token mean, 32 new tokens a row with end-of-text
 suppressed. CPU seconds of the process on one thread (a busy machine does not change them), each side in processes of its own, taken in
@@ -240,9 +241,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--beside", choices=["trl", "plain"], default="trl" if importlib.util.find_spec("trl") else "plain")
     parser.add_argument("--config", type=json.loads, default={"micro_tokens": 2048}, help="JSON: GRPOConfig keys of the synth side")
+    parser.add_argument("--gpu", action="store_true", help="the update alone on shapes of real models (`grpo_update.py`)")
+    parser.add_argument("--shapes", default="0.6b,4b", help="with --gpu: tiny, 0.6b, 4b, comma separated")
+    parser.add_argument("--contexts", default="4096,16384", help="with --gpu: tokens a row")
+    parser.add_argument("--rows", type=int, default=8, help="with --gpu: rows a step")
+    parser.add_argument("--no-checkpointing", action="store_true", help="with --gpu: keep all activations")
     parser.add_argument("--worker", choices=["synth", "trl", "plain"], help=argparse.SUPPRESS)
     parser.add_argument("--settings", type=json.loads, help=argparse.SUPPRESS)
     a = parser.parse_args(argv)
+    if a.gpu:
+        sys.path.insert(0, str(Path(__file__).parent))
+        import grpo_update
+
+        return grpo_update.main(a)
     if a.worker:
         vars(a).update(a.settings)
         print(json.dumps({"synth": run_synth, "trl": run_trl, "plain": run_plain}[a.worker](a)))

@@ -18,7 +18,8 @@ from hypothesis.extra import numpy as hnp
 
 from data.errors import SynthError, UserError
 from data.lake import Lake
-from data.ledger import Ledger, request_from_row
+from data.ledger import Ledger
+from data.ledger_rows import request_from_row
 from data.records import Completion, Request, Sampling
 
 Child = Callable[..., subprocess.Popen[str]]
@@ -45,7 +46,7 @@ def test_an_answer_is_found_and_an_intention_is_not(ledger: Ledger) -> None:
     assert ledger.lookup([one.key, two.key]) == {}
     ledger.record([answer(one)])
     assert list(ledger.lookup([two.key, one.key])) == [one.key]
-    assert ledger.counts() == {"sent": 1, "done": 1, "failed": 0, "requests": 2, "attempts": 2, "repeats": 0, "errors": 0}
+    assert ledger.counts() == {"sent": 1, "done": 1, "failed": 0, "cancelled": 0, "requests": 2, "attempts": 2, "repeats": 0, "errors": 0}
 
 
 @settings(max_examples=30)
@@ -159,7 +160,7 @@ def test_threads_share_transactions_and_each_answer_is_durable_when_record_retur
 
 
 def test_a_failing_write_is_told_to_everybody_in_its_transaction(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(completions: object) -> None:
+    def broken(batch: object) -> None:
         raise sqlite3.OperationalError("database or disk is full")
 
     with monkeypatch.context() as patch:

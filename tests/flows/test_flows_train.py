@@ -2,11 +2,17 @@
 
 import json
 import os
+import shutil
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 
+from data.errors import SynthError
 from flows.cli.main import main
+from pipelines.grpo.config import OF_RECIPE, GRPOConfig
+from pipelines.policies import policy_folder
 from pipelines.run import read_lake
 
 SMALL = ["--steps", "2", "--quiet", "--set", "train.prompts_per_step=3", "--set", "train.group_size=4", "--set", "sampling.max_tokens=48"]
@@ -52,6 +58,24 @@ def test_train_on_a_file_then_on_the_runs_lake(problems: Path, tmp_path: Path, c
     capsys.readouterr()
 
 
+def test_adapters_of_a_local_folder_one_step_behind(problems: Path, tmp_path: Path) -> None:
+    """LoRA on a model folder of one's own, stopped between its steps: the base stays, adapters are checkpointed, the engine gets them merged."""
+    policy = tmp_path / "my-model"
+    shutil.copytree(policy_folder("arithmetic"), policy)
+    out, extra = tmp_path / "run", ["--set", "train.trainer.lora_rank=2", "--set", "train.staleness=1", "--set", "train.learning_rate=1e-3"]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("pipelines.stages.train._prune", lambda *args: (_ for _ in ()).throw(SynthError("stopped after the first step")))
+        assert main(["train", str(problems), "--policy", str(policy), "--out", str(out), *SMALL, *extra, "--steps", "3", "--heldout", "0"]) == 1
+    assert main(["resume", str(out), "--quiet"]) == 0
+    with read_lake(out) as lake:
+        assert lake.query("SELECT step, staleness FROM train_steps ORDER BY step").rows() == [(1, 0), (2, 1), (3, 1)]
+        assert lake.query("SELECT count(*) FROM train_steps WHERE grad_norm > 0").item() >= 2
+    base, newest = (load_file(folder / "model.safetensors") for folder in (policy, out / "policies" / "r1-s0003"))
+    assert (out / "policies" / "r1-s0003" / "adapters.safetensors").is_file()
+    changed = {name for name in base if not base[name].equal(newest[name])}
+    assert changed and all("proj" in name for name in changed), "only linear layers have adapters"
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -85,4 +109,12 @@ def test_presets_lists_paper_slots_and_defaults(capsys: pytest.CaptureFixture[st
     parts = json.loads(capsys.readouterr().out)
     assert {"slot": "weights", "name": "entropy_mask"}.items() <= next(p for p in parts if p["name"] == "entropy_mask").items()
     assert main(["presets", "--components"]) == 0 and "truncated_importance" in capsys.readouterr().out
+    assert main(["presets", "rloo"]) == 0 and "its ratio has no bound" in capsys.readouterr().out
+    assert main(["presets", "dcpo"]) == 0 and "train.staleness = 1 works with it" in capsys.readouterr().out
+    assert main(["presets", "--trainer", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    own = {f"train.trainer.{f.name}" for f in fields(GRPOConfig) if f.name not in OF_RECIPE}
+    assert {key for key in listed if key.startswith("train.trainer.")} == own and all(v["what"] for v in listed.values())
+    assert {"train.staleness", "train.ranks", "train.devices"} <= listed.keys()
+    assert main(["presets", "--trainer"]) == 0 and "one GPU or CPU share each" in capsys.readouterr().out
     assert main(["presets", "gsop"]) == 2 and "did you mean 'gspo'" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """Drawing, stopping and attention over shared prompts, each against a plain oracle."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from data.keyed import uniforms
 from data.records import Sampling
 from generators.engines import sampling
 from generators.engines.sampling import DrawRule, draw, inverse_cdf, truncate
-from generators.engines.shared_prefix import SharedPrefixCache
+from generators.engines.shared_prefix import SharedPrefixCache, find_trunks
 from generators.engines.stopping import StopStrings, cut_at_stop
 
 torch.set_num_threads(1)
@@ -113,24 +114,32 @@ def test_text_is_cut_before_the_earliest_stop():
     assert cut_at_stop("one", ["two"]) is None and cut_at_stop("x", []) is None
 
 
-@settings(max_examples=25, deadline=None)
-@given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 4)), min_size=1, max_size=4), st.integers(1, 2), st.integers(1, 3), st.data())
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.integers(2, 9), st.integers(1, 4)), min_size=1, max_size=5), st.integers(1, 2), st.integers(1, 3), st.data())
 def test_attention_over_shared_prompts_is_attention_over_each_rows_own_past(groups, kv_heads, fold, data):
     """Oracle: every row's whole past spelled out, through torch's attention; rows are dropped at random on the way."""
     lengths, counts, d, new = [n for n, _ in groups], [c for _, c in groups], 4, 5
     g = torch.Generator().manual_seed(data.draw(st.integers(0, 99)))
+    cuts = sorted(data.draw(st.sets(st.integers(0, len(groups)), max_size=4)))  # neighbours [a, b) under one trunk; some stand outside
+    trunks = [(a, b, data.draw(st.integers(1, min(lengths[a:b]) - 1))) for a, b in pairwise(cuts) if data.draw(st.booleans())]
 
     def rand(*shape: int) -> torch.Tensor:
         return torch.randn(*shape, generator=g, dtype=torch.float64)
 
     angles = (rand(max(lengths) + new, d), rand(max(lengths) + new, d))
-    cache = SharedPrefixCache(2, kv_heads, lengths, counts, new, angles)
+    cache = SharedPrefixCache(2, kv_heads, lengths, counts, new, angles, trunks)
     past: list[list[tuple[torch.Tensor, torch.Tensor]]] = [[] for _ in range(2)]  # by layer and row: keys, values [K, n, d]
     for layer in range(2):
+        begun: list[tuple[torch.Tensor, torch.Tensor]] = [(rand(kv_heads, 0, d), rand(kv_heads, 0, d))] * len(groups)
+        for trunk in cache.trunks:
+            k, v = rand(kv_heads, trunk.tokens, d), rand(kv_heads, trunk.tokens, d)
+            cache.write_trunk(layer, trunk, k, v)
+            begun[trunk.groups] = [(k, v)] * (trunk.groups.stop - trunk.groups.start)
         for i, (n, c) in enumerate(groups):
-            k, v = rand(kv_heads, n, d), rand(kv_heads, n, d)
-            cache.write_prompts(layer, slice(i, i + 1), k[None], v[None])
-            past[layer] += [(k, v)] * c
+            rest = n - begun[i][0].shape[1]
+            k, v = rand(kv_heads, rest, d), rand(kv_heads, rest, d)
+            cache.write_rests(layer, torch.tensor([i]), k[None], v[None])
+            past[layer] += [(torch.cat([begun[i][0], k], 1), torch.cat([begun[i][1], v], 1))] * c
     length = [n for n, c in groups for _ in range(c)]
     for t in range(new):
         rows = len(length)
@@ -148,3 +157,25 @@ def test_attention_over_shared_prompts_is_attention_over_each_rows_own_past(grou
             cache.keep(torch.tensor(kept))
             past = [[p[r] for r in kept] for p in past]
             length = [length[r] for r in kept]
+
+
+A, B = list(range(100, 140)), list(range(200, 260))  # two templates
+
+
+def test_trunks_are_what_neighbours_begin_with_and_the_saving_decides_how_deep():
+    assert find_trunks([[1, 2], [3]]) == [] and find_trunks([[5]]) == []
+    assert find_trunks([[*A, 1, 2], [*A, 1, 3], [*A, 7]]) == [(0, 3, 40)]
+    assert find_trunks([[1], [*A, 1], [*A, 2], [*B, 1], [*B, 2], [300]]) == [(1, 3, 40), (3, 5, 60)]
+    assert find_trunks([A[:15], [*A[:15], 1], [*A[:15], 2]]) == []  # too short to pay
+    assert find_trunks([A, A, A]) == [(0, 3, 39)]  # a prompt keeps the last token, whose logits are needed
+    common = list(range(20))  # a system prompt in front of both templates
+    deep = [common + A + [i] for i in range(3)] + [common + B + [i] for i in range(3)]
+    assert find_trunks(deep) == [(0, 3, 60), (3, 6, 80)]  # 120 + 160 tokens saved, against 5 x 20 at the shallow cut
+    assert find_trunks([common + [100 + i] * 9 for i in range(6)]) == [(0, 6, 20)]
+
+
+@given(st.lists(st.lists(st.integers(0, 1), min_size=1, max_size=40), min_size=1, max_size=12))
+def test_every_trunk_is_really_shared(prompts):
+    prompts = sorted(prompts)
+    for a, b, n in find_trunks(prompts):
+        assert b - a > 1 and n >= 16 and len({tuple(p[:n]) for p in prompts[a:b]}) == 1 and all(len(p) > n for p in prompts[a:b])

@@ -31,22 +31,25 @@ class FakeLedger:
         self.durable: dict[str, Completion] = {}
         self.intended: list[str] = []
         self.commits: list[int] = []
-        self.thread = threading.get_ident()
+        self.given_up: set[str] = set()
 
     def lookup(self, keys, *, failed=False):
-        assert threading.get_ident() == self.thread
         return {k: self.durable[k] for k in keys if k in self.durable and (failed or self.durable[k].finish != "error")}
 
     def intend(self, requests):
-        assert threading.get_ident() == self.thread
         self.intended += [r.key for r in requests]
 
     def record(self, completions):
-        assert threading.get_ident() == self.thread and all(c.key in self.intended for c in completions)
+        assert all(c.key in self.intended for c in completions)
         self.commits.append(len(completions))
         for c in completions:
             assert self.durable.get(c.key, c).finish in ("error", c.finish)
             self.durable[c.key] = c
+
+    def commit(self, asked=(), answers=(), given_up=()):
+        self.intend(asked)
+        self.record(answers)
+        self.given_up.update(given_up)
 
 
 class FakeEngine:

@@ -20,6 +20,8 @@ from generators.engines.local import LocalEngine
 
 TEXTS = ["3+4=", "a longer prompt: 12*7 =", "x", "tell me, what is 100-1?", "3-4=", "0123456789"]
 
+SHARED = [f"given once, read by all: the sum {end}" for end in ("1+2=", "1+3=", "10+20+30=", "")]  # a trunk of their own
+
 ENDS = (1, *range(180, 200))  # many, so that some rows of a random model end early
 
 
@@ -106,7 +108,7 @@ def same(a: Completion, b: Completion) -> bool:
 
 def test_is_an_engine_with_a_plan(engine):
     assert isinstance(engine, Engine) and isinstance(engine, Batched)
-    assert engine.capabilities == {"logprobs", "tokens", "score", "embed", "update", "batches"}
+    assert engine.capabilities == {"logprobs", "tokens", "score", "embed", "update", "batches", "structured"}
 
 
 def test_greedy_tokens_are_those_of_transformers_generate(policy):
@@ -123,8 +125,8 @@ def test_greedy_tokens_are_those_of_transformers_generate(policy):
 @pytest.mark.parametrize("temperature", [1.0, 0.6, 0.0])
 def test_behaviour_log_probs_are_those_of_a_full_forward(policy, temperature):
     engine, model = LocalEngine(policy, policy_id="p"), reference(policy)
-    answers = list(engine.generate(asked(temperature=temperature)))
-    assert len(answers) == 3 * len(TEXTS)
+    answers = list(engine.generate(asked(TEXTS + SHARED, temperature=temperature)))
+    assert len(answers) == 3 * len(TEXTS + SHARED)
     assert temperature != 1.0 or {a.finish for a in answers} == {"stop", "length"}
     for a in answers:
         np.testing.assert_allclose(a.logp, teacher_forced(model, a.prompt_tokens, a.tokens, temperature or 1.0), atol=1e-4)
@@ -153,7 +155,7 @@ def test_embeddings_are_mean_hidden_states_of_unit_length(policy):
 
 
 def test_two_runs_are_equal_bit_by_bit_and_in_any_order(engine, qwen3):
-    requests = asked(n=8, max_tokens=40)
+    requests = asked(TEXTS + SHARED, n=8, max_tokens=40)
     first = list(engine.generate(requests))
     noise = [torch.randn(n) for n in range(1, 200, 7)]  # another state of the allocator
     again = list(LocalEngine(qwen3, policy_id="p").generate(requests[::-1]))
@@ -165,7 +167,7 @@ def test_two_runs_are_equal_bit_by_bit_and_in_any_order(engine, qwen3):
 
 def test_a_seed_draws_the_same_tokens_in_any_batch(qwen3):
     engine = LocalEngine(qwen3, policy_id="p", dtype="float64")
-    requests = asked(n=4, max_tokens=30)
+    requests = asked(TEXTS + SHARED, n=4, max_tokens=30)
     together = {c.key: c for c in engine.generate(requests)}
     alone = {c.key: c for r in requests for c in engine.generate([r])}
     small = {c.key: c for c in LocalEngine(qwen3, policy_id="p", dtype="float64", batch_rows=3).generate(requests)}
@@ -270,7 +272,7 @@ def test_what_cannot_be_answered_is_an_error_that_says_why(engine):
         "outside the vocabulary": Request("p", rule, seed=0, tokens=(7, 99999)),
         "prompt is empty": Request("p", rule, seed=0, prompt=""),
         "max_tokens is 0": Request("p", Sampling(max_tokens=0), seed=0, prompt="fine"),
-        "schema": Request("p", rule, seed=0, prompt="fine", structured={"type": "object"}),
+        "exactly one of json_schema, regex": Request("p", rule, seed=0, prompt="fine", structured={"type": "object"}),
         "can't be turned into tokens": Request("p", rule, seed=0, prompt="\ud800"),
     }
     got = {c.key: c for c in engine.generate([*bad.values(), *good])}

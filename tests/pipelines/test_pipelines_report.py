@@ -29,7 +29,7 @@ from pipelines.report.training import difficulty_section, steps_section
 from pipelines.report.vega import vega
 from pipelines.run import Run, read_lake, run_file
 
-SECTIONS = ("learning", "domains", "training", "difficulty", "candidates", "verdicts", "samples", "cost", "recipe")
+SECTIONS = ("learning", "domains", "training", "streams", "difficulty", "candidates", "verdicts", "samples", "cost", "recipe")
 BIDI = re.compile("[\u061c\u200b-\u200f\u202a-\u202e\u2066-\u2069]")
 
 
@@ -181,7 +181,7 @@ def test_the_fates_of_a_real_run_add_up(real):
     with read_lake(folder) as lake:
         fates = queries.fates(lake)
         considered = lake.query("SELECT count(*) FROM (SELECT DISTINCT round, candidate_id FROM decisions)").item()
-        selected = lake.query("SELECT count(*) FROM decisions WHERE stage = 'select' AND kept").item()
+        selected = lake.query("SELECT count(*) FROM decisions WHERE stage IN ('select', 'train') AND kept").item()
     assert fates["candidates"].sum() == considered
     assert fates.filter(pl.col("fate") == "selected")["candidates"].sum() == selected > 0
     assert fates.filter((pl.col("fate") == "refused") & (pl.col("rule") == "")).is_empty()

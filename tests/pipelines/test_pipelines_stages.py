@@ -11,7 +11,8 @@ from data.records import Group, Problem, Sampling, Trajectory, Verdict
 from filters.decontaminate import HeldoutIndex, HeldoutSet
 from pipelines.stages.audit import first_of, judge, texts_of
 from pipelines.stages.select import choose_new
-from pipelines.stages.train import _endless, shuffled, why_nothing
+from pipelines.stages.train import why_nothing
+from pipelines.stages.train_rollouts import _endless, shuffled
 
 
 def test_every_planted_duplicate_and_heldout_text_is_refused_and_nothing_else():

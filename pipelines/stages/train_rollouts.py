@@ -1,0 +1,119 @@
+"""What one optimizer step learns from: prompts drawn in a keyed order, sampled, judged, edited by strategies, refilled (DAPO's dynamic sampling)."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from data.keyed import keyed_order, keyed_rng
+from data.records import Group, PolicyVersion, Problem, RolloutSpec
+from generators.strategies.base import Decision, StepContext
+from pipelines.grpo.presets import preset_named
+from pipelines.grpo.recompose import apply_edits, drop_zero_variance
+from pipelines.judging import Judge
+from pipelines.online import StepRollouts, sample_step
+from pipelines.run import Run
+from pipelines.stages.leaks import refuse_leaks
+from pipelines.stages.online_rows import online_tables, trained_rewards
+from pipelines.stages.rows import rollouts_of, sampled_tables
+
+
+@dataclass
+class Sampled:
+    """Everything sampled for one optimizer step, over its generation batches.
+
+    `states`: what the strategies remember after this step's rollouts and before the next one's, however far ahead sampling runs.
+    """
+
+    step: int
+    policy: PolicyVersion  # that sampled it
+    cursor: int  # into the endless order of prompts, after this step
+    batches: list[StepRollouts] = field(default_factory=list)
+    groups: list[Group] = field(default_factory=list)  # edited, with variance
+    factors: dict[str, float] = field(default_factory=dict)
+    judged: list[dict[str, Any]] = field(default_factory=list)  # rows of `requests` that verifiers made
+    refused: list[dict[str, Any]] = field(default_factory=list)  # decision rows of groups that give a held-out problem away
+    decided: list[Decision] = field(default_factory=list)  # of strategies, about what they made
+    states: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def tables(self, run: Run, round: int) -> dict[str, Any]:
+        """Its rows for the shard of its optimizer step."""
+        tables: dict[str, Any] = {}
+        for made in self.batches:
+            rewards = trained_rewards(made.edits, {i: [r.id for r in g.rollouts] for i, g in made.sampled.items()})
+            specs = list(made.specs.values())
+            for name, rows in sampled_tables(run, round, "train", self.step, specs, made.trajectories, made.verdicts, rewards).items():
+                tables[name] = [*tables.get(name, []), *rows]
+        asked = [spec for made in self.batches for spec in made.specs.values()]
+        known = run.lake.known_ids("problems", {s.problem.id for s in asked} | {d.candidate.problem.id for d in self.decided})
+        online = online_tables(asked, self.decided, known, round=round, step=self.step)
+        tables["requests"] = [*tables.get("requests", []), *self.judged]
+        return tables | {"problems": online["problems"], "decisions": [*self.refused, *online["decisions"]]}
+
+
+def sample(run: Run, round: int, step: int, cursor: int, problems: Sequence[Problem], policy: PolicyVersion) -> Sampled:
+    """Draws prompts until enough groups have variance, or the batches are used up; `policy` is what the engine holds."""
+    part, recipe = run.recipe.train, run.recipe
+    start = time.perf_counter()
+    rollouts, asker = rollouts_of(run, round, "train", policy), Judge(run, policy)
+    sampled = Sampled(step, policy, cursor)
+    stream = _endless(problems, recipe.seed, round, cursor)
+    keeps_flat = preset_named(part.preset, part.objective).keeps_flat_groups
+    for batch in range(part.generation_batches):
+        missing = part.prompts_per_step - len(sampled.groups)
+        if missing <= 0:
+            break
+        main = []
+        for _ in range(min(missing, len(problems))):
+            problem, sampled.cursor = next(stream)
+            main.append(RolloutSpec(problem, part.group_size, recipe.sampling.sampling(), key=(step, batch, sampled.cursor)))
+        contexts = {
+            s.name: StepContext(
+                round=round,
+                step=step,
+                seed=recipe.seed,
+                main=main,
+                sampling=recipe.sampling.sampling(),
+                policy_id=policy.id,
+                world=run.world,
+                render=run.render,
+                settings=recipe.strategies[s.name].model_dump(),
+                dialect=recipe.policy.dialect,
+                heldout=lambda texts: [hit.reason if hit else "" for hit in run.heldout.hits(texts)] if texts else [],
+            )
+            for s in run.strategies
+        }
+        made = sample_step(run.strategies, contexts, main, rollouts.sample, asker.tools)
+        groups, factors = apply_edits(made.main, made.edits)
+        groups, refused = refuse_leaks(groups, {p.id for p in problems}, run.heldout, round=round, step=step)
+        sampled.refused.extend(refused)
+        sampled.decided.extend(d for _, context in sorted(contexts.items()) for d in context.decided)
+        sampled.batches.append(made)
+        sampled.groups.extend(drop_zero_variance(groups, keeps_flat))
+        sampled.factors.update(factors)
+    sampled.judged = asker.requests(round, "train", step)
+    sampled.states = copy.deepcopy({s.name: s.state_dict() for s in run.strategies})
+    sampled.seconds = time.perf_counter() - start
+    return sampled
+
+
+def _endless(problems: Sequence[Problem], seed: int, round: int, cursor: int) -> Iterator[tuple[Problem, int]]:
+    """(problem, position after it) from `cursor` on: keyed epochs over the selected problems, for ever."""
+    by_id = {p.id: p for p in problems}
+    while True:
+        epoch, offset = divmod(cursor, len(by_id))
+        for problem_id in keyed_order(seed, sorted(by_id), round, "train", epoch)[offset:]:
+            cursor += 1
+            yield by_id[problem_id], cursor
+
+
+def shuffled(group: Group, seed: int, round: int, step: int) -> Group:
+    """The control experiment: the group's own rewards, dealt to its rollouts at random."""
+    order = keyed_rng(seed, round, step, "shuffled_rewards", group.id).permutation(len(group.rewards))
+    return replace(group, rewards=np.asarray(group.rewards)[order])

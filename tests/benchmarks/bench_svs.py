@@ -1,0 +1,262 @@
+"""SvS against plain GRPO at equal trained tokens, on the policy that can write: does it keep entropy and pass@16 up without losing pass@1?
+
+    synth bench svs -- --seeds 5 --keep runs/bench-svs      goes on where it was: a seed's finished runs are not made again
+    synth bench svs -- --only 3 --keep runs/bench-svs       one seed
+    synth bench svs -- --planted 400                        only the share of planted answer-changing variants that the band lets through
+
+Per seed two runs of the recipe `svs`: with the strategy, and without it for as many optimizer steps as use up the same number of trained
+tokens. Entropy is that of the policy's answers to the held-out problems (mean -log p of the sampled tokens at temperature 1), so that
+what the writing stream adds to the trainer's own curve does not count. One JSON line per run, per seed and over all seeds; a table and
+the curves in KEEP/svs.html.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ARMS = ("svs", "grpo")
+MARGIN = 0.02
+"""pass@1 may be lower by this much and still counts as not inferior."""
+
+
+# ----------------------------------------------------------------------------------------------------------------- runs
+def run(folder: Path, seed: int, overrides: list[str]) -> dict[str, Any]:
+    """A whole run in a process of its own, or what is missing of one that was begun; {} where it is finished."""
+    from pipelines.run import is_run
+
+    command = [sys.executable, "-m", "flows.cli.main"]
+    if is_run(folder):
+        if finished(folder):
+            return {}
+        command += ["resume", str(folder), "--quiet"]
+    else:
+        command += ["run", "svs", "--quiet", "--seed", str(seed), "--out", str(folder)]
+        for override in overrides:
+            command += ["--set", override]
+    began = time.monotonic()
+    process = subprocess.Popen(command, env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"the run in {folder} failed: {' '.join(command)}")
+    return {"seconds": round(time.monotonic() - began, 1), "cpu": round(usage.ru_utime + usage.ru_stime, 1)}
+
+
+def finished(folder: Path) -> bool:
+    import synth
+
+    with synth.open_run(folder) as one:
+        return one.query("SELECT count(*) FROM stages WHERE round = 1 AND stage = 'evaluate'").item() > 0
+
+
+def plain_steps(folder: Path) -> int:
+    """Steps of plain GRPO that train on as many tokens as the SvS run in `folder` did, from what its main groups alone came to."""
+    import synth
+
+    with synth.open_run(folder) as one:
+        steps, trained = one.query("SELECT count(*), sum(tokens) FROM train_steps").row(0)
+        main = one.query("""
+            WITH g AS (SELECT group_id, min(reward) < max(reward) AS mixed, sum(response_tokens) AS tokens FROM rollouts
+                       WHERE stage = 'train' AND stream = 'main' AND reward IS NOT NULL GROUP BY ALL)
+            SELECT sum(tokens) FILTER (mixed) FROM g
+        """).item()
+    return max(1, round(steps * trained / max(main, 1)))
+
+
+# -------------------------------------------------------------------------------------------------------------- figures
+def measures(folder: Path) -> dict[str, Any]:
+    """What one run came to: per held-out problem pass@1 and pass@16 float64[problems], entropies, tokens."""
+    import synth
+    from pipelines.evaluate import pass_at_k_rates
+
+    with synth.open_run(folder) as one:
+        evals = one.query("SELECT round, n, passes FROM evals WHERE n > 0 ORDER BY round, problem_id")
+        entropy = dict(
+            one.query("""
+                SELECT round, -sum(x.l) / count(*) FROM (SELECT round, unnest(logp) AS l FROM trajectories WHERE stage = 'evaluate') x
+                WHERE NOT isnan(x.l) GROUP BY round
+            """).rows()
+        )
+        curve = one.query("SELECT step, tokens, entropy, reward_mean FROM train_steps ORDER BY step")
+        sampled = one.query("SELECT sum(response_tokens) FROM rollouts WHERE stage = 'train'").item()
+    found: dict[str, Any] = {"entropy": entropy[1], "entropy_before": entropy[0], "curve": curve, "sampled": int(sampled)}
+    for round, name in ((0, "_before"), (1, "")):
+        part = evals.filter(evals["round"] == round)
+        k = min(16, int(part["n"].min()))
+        found[f"pass_1{name}"] = part["passes"].to_numpy() / part["n"].to_numpy()
+        found[f"pass_16{name}"] = pass_at_k_rates(part["n"].to_numpy(), part["passes"].to_numpy(), k)
+    return found | {"tokens": int(curve["tokens"].sum()), "steps": curve.height}
+
+
+def references(folder: Path) -> dict[str, list[bool]]:
+    """Per gate, whether the inherited reference of each variant is wrong, by the world's own reading of its text; unreadable text is wrong.
+
+    written: everything that the policy wrote (the ungated arm); solved: what kept the rules; rewarded: the band; trained: mixed answers.
+    """
+    import synth
+    from generators.worlds.registry import get_world
+
+    world = get_world("arithmetic")
+    with synth.open_run(folder) as one:
+        rows = one.query("""
+            SELECT d.candidate_id, any_value(p.prompt) AS prompt, any_value(p.reference) AS reference, any_value(p.verifier) AS verifier,
+                   bool_or(d.rule = 'mixed') AS solved, bool_or(d.rule = 'band' AND d.kept) AS rewarded,
+                   bool_or(d.rule = 'mixed' AND d.kept) AS trained
+            FROM decisions d JOIN problems p USING (problem_id) WHERE d.strategy = 'svs' AND d.stage = 'train' GROUP BY d.candidate_id ORDER BY 1
+        """)
+    wrong: dict[str, list[bool]] = {"written": [], "solved": [], "rewarded": [], "trained": []}
+    for _, prompt, reference, verifier, *gates in rows.iter_rows():
+        truth = world.read(prompt) if verifier != "written" else None
+        bad = truth is None or truth.reference != reference
+        for name, through in zip(wrong, (True, *gates), strict=True):
+            if through:
+                wrong[name].append(bad)
+    return wrong
+
+
+def over_seeds(differences: list[float]) -> dict[str, Any]:
+    """Mean with a 95 % interval of Student's t over the seeds; no interval for a single one."""
+    from pipelines.intervals import t_quantile
+
+    mean, n = float(np.mean(differences)), len(differences)
+    if n < 2:
+        return {"value": round(mean, 4)}
+    half = t_quantile(n - 1) * float(np.std(differences, ddof=1)) / n**0.5
+    return {"value": round(mean, 4), "low": round(mean - half, 4), "high": round(mean + half, 4)}
+
+
+def rate(flags: list[bool]) -> dict[str, Any]:
+    from pipelines.intervals import mean_with_interval
+
+    value, low, high = mean_with_interval(np.asarray(flags, np.float64))
+    return {"n": len(flags), "value": round(value, 4), "low": round(low, 4), "high": round(high, 4)}
+
+
+# -------------------------------------------------------------------------------------------------------------- planted
+def planted(root: Path, problems: int, overrides: list[str]) -> None:
+    """Answer-changing variants that the world plants, and honest ones, solved by the untrained policy: what does the band let through?"""
+    from data.records import RolloutSpec
+    from generators.strategies.svs_decisions import is_source, writing_reward
+    from pipelines.recipe import load_recipe
+    from pipelines.rollout import make_groups
+    from pipelines.run import Run
+    from pipelines.stages.rows import rollouts_of
+
+    with Run.create(root / f"planted-{problems}-{int(time.time())}", load_recipe("svs", overrides)) as one:
+        world = one.world
+        assert world is not None
+        sampling, made = one.recipe.sampling.sampling(), rollouts_of(one, 0, "planted")
+        cells = [(f, level) for f in world.families() for level in world.levels()]
+        asked = [world.make(*cells[i % len(cells)], i, seed=8, split="train") for i in range(problems)]
+
+        def solved(listed: list, key: str) -> list:
+            specs = [RolloutSpec(p, 8, sampling, stream=key, key=(key, i)) for i, p in enumerate(listed)]
+            return make_groups(specs, made.sample(specs))[0] if specs else []
+
+        sources = [g.problem for g in solved(asked, "source") if is_source(g.passes, len(g.rollouts), 8)]
+        for name, change in (("planted", world.spoil), ("honest", world.variant)):
+            listed = [v for p in sources for key in range(3) if (v := change(p, key)) is not None]
+            groups = solved(listed, name)
+            through = [writing_reward(g.passes, len(g.rollouts), 8) == 1.0 for g in groups]
+            mixed = [not g.zero_variance for g in groups]
+            print(json.dumps({"bench": "svs", "variants": name, "sources": len(sources), "in_band": rate(through), "mixed": rate(mixed)}), flush=True)
+
+
+# ------------------------------------------------------------------------------------------------------------------ main
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--only", type=int, action="append", help="this seed (may be repeated)")
+    parser.add_argument("--keep", type=Path, help="folder of the runs; what is finished there is not made again")
+    parser.add_argument("--planted", type=int, default=0, metavar="PROBLEMS", help="only: how many planted variants does the band let through?")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    args = parser.parse_args(argv)
+    with tempfile.TemporaryDirectory() as scratch:
+        root = args.keep or Path(scratch)
+        root.mkdir(parents=True, exist_ok=True)
+        if args.planted:
+            planted(root, args.planted, args.set)
+            return
+        seeds = sorted(set(args.only)) if args.only else list(range(args.seeds))
+        each = {seed: pair(root, seed, args.set) for seed in seeds}
+        summary(root, each)
+
+
+def pair(root: Path, seed: int, overrides: list[str]) -> dict[str, dict[str, Any]]:
+    """Both arms of one seed."""
+    found = {}
+    for arm in ARMS:
+        folder = root / f"{arm}-{seed}"
+        change = [] if arm == "svs" else ["strategies={}", f"train.steps={plain_steps(root / f'svs-{seed}')}"]
+        cost = run(folder, seed, [*overrides, *change])
+        found[arm] = measures(folder)
+        numbers = {k: round(float(np.mean(v)), 4) for k, v in found[arm].items() if k.startswith(("pass", "entropy"))}
+        counts = {k: found[arm][k] for k in ("steps", "tokens", "sampled")}
+        print(json.dumps({"bench": "svs", "arm": arm, "seed": seed, **cost, **counts, **numbers}), flush=True)
+    return found
+
+
+def summary(root: Path, each: dict[int, dict[str, dict[str, Any]]]) -> None:
+    rows = []
+    for name in ("entropy", "pass_1", "pass_16"):
+        values = {arm: [float(np.mean(found[arm][name])) for found in each.values()] for arm in ARMS}
+        gap = over_seeds([a - b for a, b in zip(values["svs"], values["grpo"], strict=True)])
+        before = float(np.mean([np.mean(found["svs"][f"{name}_before"]) for found in each.values()]))
+        means = {arm: round(float(np.mean(v)), 4) for arm, v in values.items()}
+        line = {"bench": "svs", "figure": name, "seeds": len(each), "before": round(before, 4), **means, "svs_minus_grpo": gap}
+        if name == "pass_1":
+            line["not_inferior"] = bool(gap.get("low", gap["value"]) > -MARGIN)
+        rows.append(line)
+        print(json.dumps(line), flush=True)
+    gates: dict[str, list[bool]] = {}
+    for seed in each:
+        for name, flags in references(root / f"svs-{seed}").items():
+            gates.setdefault(name, []).extend(flags)
+    wrong = {name: rate(flags) for name, flags in gates.items()}
+    print(json.dumps({"bench": "svs", "figure": "wrong_references", **wrong}), flush=True)
+    (root / "svs.html").write_text(page_of(each, rows, wrong), "utf-8")
+
+
+def page_of(each: dict[int, dict[str, dict[str, Any]]], rows: list[dict[str, Any]], wrong: dict[str, dict[str, Any]]) -> str:
+    """The report's page around the bench's table and curves over trained tokens."""
+    from pipelines.report import charts
+    from pipelines.report.figure import Figure, Section, Table, count
+    from pipelines.report.head import Head
+    from pipelines.report.page import page
+
+    def shown(value: dict[str, Any]) -> str:
+        return f"{value['value']:.4f}" + (f" [{value['low']:.4f}, {value['high']:.4f}]" if "low" in value else "")
+
+    lines = [[r["figure"], *(f"{r[k]:.4f}" for k in ("before", *ARMS)), shown(r["svs_minus_grpo"])] for r in rows]
+    table = Table(["figure", "before", "SvS", "GRPO", "difference, 95 % over seeds"], lines)
+    refs = Table(["variants", "number", "wrong reference"], [[name, count(v["n"]), shown(v)] for name, v in wrong.items()])
+    figures = []
+    for column, title in (("entropy", "Entropy while training, nats a token"), ("reward_mean", "Mean reward")):
+        values = []
+        for arm in ARMS:
+            curves = [found[arm]["curve"].with_columns(at=found[arm]["curve"]["tokens"].cum_sum() // 1000) for found in each.values()]
+            for step in range(min(c.height for c in curves)):
+                at, value = (float(np.mean([c[name][step] for c in curves])) for name in ("at", column))
+                values.append({"at": round(at), "series": arm, "value": value, "text": f"{arm}, {at:.0f} thousand trained tokens: {value:.3f}"})
+        spec = charts.curve(values, [{"at": 0, "label": ""}], format=".3f", series=list(ARMS), smooth=4)
+        figures.append(Figure(column, title, spec, f"{title} over thousands of trained tokens, mean of {len(each)} seeds."))
+    tables = [("After training, on held-out problems", table), ("Wrong references by the world's own reading", refs)]
+    title, look = "SvS against plain GRPO at equal trained tokens", "Across: thousands of trained tokens."
+    section = Section("svs", "SvS", title, look, figures=figures, layout="two", tables=tables)
+    best = next(r for r in rows if r["figure"] == "pass_16")
+    verdict = f"pass@16 {best['svs']:.3f} with SvS, {best['grpo']:.3f} without"
+    top = Head("synth bench svs", "", "finished", True, verdict, "none", [("seeds", ", ".join(map(str, each)))], [], [], "", "", "")
+    return page(top, [section], "")
+
+
+if __name__ == "__main__":
+    main()
