@@ -25,7 +25,10 @@ def check_names(recipe: Recipe) -> None:
     """Raises UserError for an engine that can't do what the recipe asks, and for the first strategy, preset, world, family, level, policy or file that is not there."""
     check_engine(recipe)
     for name, part in recipe.strategies.items():
-        make_strategy(name, part.model_dump())
+        settings = part.model_dump()
+        make_strategy(name, settings)
+        if settings.get("teacher"):
+            policy_folder(settings["teacher"], f"strategies.{name}.teacher")
     for name, spec in recipe.verifiers.items():
         wrong = check_spec(name, spec)
         if not wrong and not hasattr(get_verifier(name), "Spec"):
