@@ -29,7 +29,10 @@ def check_names(recipe: Recipe, *, here: bool = True) -> None:
     """
     check_engine(recipe)
     for name, part in recipe.strategies.items():
-        make_strategy(name, part.model_dump())
+        settings = part.model_dump()
+        make_strategy(name, settings)
+        if settings.get("teacher"):
+            policy_folder(settings["teacher"], f"strategies.{name}.teacher")
     for name, spec in recipe.verifiers.items():
         wrong = check_spec(name, spec)
         if not wrong and not hasattr(get_verifier(name), "Spec"):

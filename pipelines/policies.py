@@ -14,12 +14,12 @@ def shipped_policies() -> list[str]:
     return sorted(p.parent.name for p in SHIPPED_POLICIES.glob("*/config.json"))
 
 
-def policy_folder(name: str) -> Path:
-    """A local model folder, or a shipped policy by name."""
+def policy_folder(name: str, key: str = "policy.path") -> Path:
+    """A local model folder, or a shipped policy by name; an error names the recipe's `key`."""
     for path in (Path(name), SHIPPED_POLICIES / name):
         if (path / "config.json").is_file():
             return path.resolve()
-    raise UserError(f"policy.path: no model at {name!r} (a folder with config.json); shipped policies: {', '.join(shipped_policies()) or 'none'}")
+    raise UserError(f"{key}: no model at {name!r} (a folder with config.json); shipped policies: {', '.join(shipped_policies()) or 'none'}")
 
 
 def weights_fingerprint(folder: Path) -> str:

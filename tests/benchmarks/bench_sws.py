@@ -71,30 +71,30 @@ def run_arm(folder: Path, seed: int, arm: str, student: Path, teacher: str, over
 
 def measure(folder: Path, family: str) -> dict[str, Any]:
     """What one run shows: the budget beside the formula, held-out pass rates, tokens, wrong references."""
-    import synth
     from generators.strategies.sws_weakness import budgets, uniform, weaknesses
     from generators.worlds.registry import get_world
     from pipelines.history import rollout_history
     from pipelines.report.funnel import truths
+    from pipelines.run import read_lake
 
-    with synth.open_run(folder) as run:
+    with read_lake(folder) as lake:
         recipe = json.loads((folder / "run.json").read_text())["recipe"]
         settings = recipe["strategies"]["sws"]
-        found = weaknesses(_before_training(rollout_history(run.lake, 2)))
+        found = weaknesses(_before_training(rollout_history(lake, 2)))
         rates = found.rates if settings["allocation"] == "weakness" else uniform(found.visited)
-        written = dict(run.query("SELECT domain, count(*) FROM decisions WHERE strategy = 'sws' AND stage = 'synthesize' GROUP BY 1").rows())
+        written = dict(lake.query("SELECT domain, count(*) FROM decisions WHERE strategy = 'sws' AND stage = 'synthesize' GROUP BY 1").rows())
         formula = {c: n for c, n in budgets(settings["budget"], rates).items() if n}
         others = [float(rate) for c, rate in found.rates.items() if c != family]
-        share = run.query(
+        share = lake.query(
             """
             SELECT round, domain = ? AS planted, avg(passes / n) AS rate FROM evals WHERE benchmark = 'heldout' GROUP BY ALL ORDER BY ALL
             """,
-            [family],
+            (family,),
         )
         rate = {(round, planted): value for round, planted, value in share.iter_rows()}
-        tokens = run.query("SELECT sum(tokens) FROM train_steps WHERE round = 2").item() or 0
-        truth = truths(run.lake, get_world("arithmetic")).get("sws")
-        kept = dict(run.query("SELECT domain, count(*) FROM decisions WHERE strategy = 'sws' AND stage = 'select' AND kept GROUP BY 1").rows())
+        tokens = lake.query("SELECT sum(tokens) FROM train_steps WHERE round = 2").item() or 0
+        truth = truths(lake, get_world("arithmetic")).get("sws")
+        kept = dict(lake.query("SELECT domain, count(*) FROM decisions WHERE strategy = 'sws' AND stage = 'select' AND kept GROUP BY 1").rows())
     return {
         "budget_is_formula": written == formula,
         "written": written,
@@ -163,9 +163,11 @@ def _mean(values: np.ndarray) -> dict[str, float | None]:
 
 
 def _ratio(one: np.ndarray, other: np.ndarray) -> dict[str, Any]:
-    """Mean over mean; None where the lower arm gained nothing. Bootstrap over seeds, both arms of a seed together."""
+    """Mean over mean; None where the lower arm gained nothing. Bootstrap over seeds, both arms of a seed together; one seed has no interval."""
     if not len(one) or other.mean() <= 0:
         return {"ratio": None}
+    if len(one) == 1:
+        return {"ratio": round(float(one[0] / other[0]), 2), "low": None, "high": None}
     rng = np.random.default_rng(0)
     drawn = rng.integers(0, len(one), (4000, len(one)))
     below = other[drawn].mean(1)

@@ -40,7 +40,7 @@ class Planted:
     def say(self, r):
         step, prompt = r.purpose.partition(".")[2], r.prompt
         if step == "write":
-            family, concepts, level = prompt[3:].split("\n")[0].split("; ")
+            family, _, level = prompt[3:].split("\n")[0].split("; ")
             text = WORLD.make(family, int(level.split()[1]), r.seed % 1_000_003, seed=1, split="train").prompt
             fault = self.faults.get("write", {}).get(sum(q.purpose == "sws.write" and q.key <= r.key for q in self.asked) % 7)
             return {"unreadable": "Tom has", "proof": f"Prove that it holds. {text}"}.get(fault, text)
@@ -179,7 +179,9 @@ def test_the_instruct_prompts_ask_for_what_the_readers_read(structured):
     assert found == {problem.id: ("root sums",)} and text in naming.asked[0].messages[0]["content"]
 
 
-@pytest.mark.parametrize("said", ["", "no block here", "```text\n```", "```text\nA?\n```\n```text\nB?\n```", "<think>```text\nlong enough a text\n```"])
+@pytest.mark.parametrize(
+    "said", ["", "no block here", "```text\n```", "```text\nA?\n```\n```text\nB?\n```", "<think>```text\nlong enough a text\n```"]
+)
 def test_mangled_answers_write_nothing_and_never_another_answers_text(said):
     speaker = Speaker(Chat(said), Renderer([PROMPTS], "instruct").render, "p", dialect="instruct")
     drafts = write(speaker, [ORDER, Order("Algebra", 1, ("x",), 3, "weak")], Sampling(), 0, 1)

@@ -23,8 +23,12 @@ from pipelines.policy_card import PROMPTS
 
 WORLD = ArithmeticWorld()
 CELLS = st.tuples(
-    st.sampled_from(WORLD.families()), st.sampled_from(WORLD.levels()), st.integers(0, 1000), st.integers(0, 2**40), st.sampled_from(("train", "heldout"))
-)  # fmt: skip
+    st.sampled_from(WORLD.families()),
+    st.sampled_from(WORLD.levels()),
+    st.integers(0, 1000),
+    st.integers(0, 2**40),
+    st.sampled_from(("train", "heldout")),
+)
 
 
 def _made(cell):

@@ -1,6 +1,5 @@
 """Pretraining: batches keep to their budget and to the train split, the loss is the one it claims, a build repeats bit by bit."""
 
-import json
 import math
 from dataclasses import replace
 from itertools import islice
@@ -11,8 +10,9 @@ import torch
 
 from data.errors import UserError
 from generators.worlds.arithmetic import ArithmeticWorld
+from pipelines.lessons import TASKS
 from pipelines.policy_card import CARD, describe_policy, heldout_problems, measure_policy, weights_hash
-from pipelines.pretrain import PLANS, Plan, _new_model, batches, build_policy, learning_rate, loss_of
+from pipelines.pretrain import PLANS, Plan, _examples, _new_model, batches, build_policy, learning_rate, loss_of, token_weights
 from pipelines.tokenizer import END, train_tokenizer
 
 WORLD = ArithmeticWorld()
@@ -34,6 +34,7 @@ TINY = Plan(
     card_samples=2,
 )
 SHIPPED = Path(__file__).parents[2] / "data" / "policies" / "arithmetic"
+WRITER = SHIPPED.parent / "writer"
 
 
 @pytest.fixture(autouse=True)
@@ -142,8 +143,44 @@ def test_shipped_policy_is_what_its_card_says() -> None:
     card = describe_policy(SHIPPED)
     assert card["card_matches"] and card["architecture"] == "Qwen3ForCausalLM" and card["dialect"] == "compact"
     assert 0.5e6 <= card["parameters"] <= 1.5e6 and card["vocabulary"] <= 768
-    assert card["trained_on"]["split"] == "train" and card["trained_on"]["plan"] == json.loads(json.dumps(vars(PLANS["arithmetic"])))
+    assert card["trained_on"]["split"] == "train" and Plan(**card["trained_on"]["plan"]) == PLANS["arithmetic"]
     assert 0.40 <= card["heldout"]["pass@1"] <= 0.60 and card["heldout"]["pass@8"] >= card["heldout"]["pass@1"] + 0.15
+
+
+@pytest.mark.skipif(not (WRITER / "card.json").is_file(), reason="the writer policy is not here")
+def test_the_writer_is_what_its_card_says_and_writes_better_than_it_errs() -> None:
+    card = describe_policy(WRITER)
+    plan = card["trained_on"]["plan"]
+    plan |= {"tasks": tuple(tuple(task) for task in plan["tasks"]), "without": tuple(plan["without"])}
+    assert card["card_matches"] and card["dialect"] == "compact" and Plan(**plan) == PLANS["writer"]
+    tasks = {of["task"]: of for of in card["writing"]["tasks"]}
+    assert set(tasks) | {"solve"} == set(TASKS)
+    assert all(of["readable"]["share"] > 0.5 for of in tasks.values() if "readable" in of)
+    assert 0.2 <= card["heldout"]["pass@1"] <= 0.6
+    assert (WRITER / "model.safetensors").stat().st_size < 5e6
+
+
+def test_a_build_without_a_family_knows_its_words_and_none_of_its_problems(tmp_path: Path) -> None:
+    plan = replace(TINY, steps=2, card_problems=65, card_samples=1, tasks=(("solve", 0.5), ("sws_write", 0.5)), prompt_weight=0.3, word_weight=4.0)
+    card = build_policy("writer", tmp_path / "w", plan=plan, threads=1, without=["ages"])
+    assert card["name"] == "writer without ages" and card["trained_on"]["plan"]["without"] == ["ages"]
+    assert [of["task"] for of in card["writing"]["tasks"]] == ["rewrite", "paraphrase", "sws_write", "sws_judge", "sws_concepts"]
+    left = [problem.domain for problem, _, _ in islice(_examples(WORLD, replace(plan, without=("ages",)), 0), 300)]
+    assert "ages" not in left and len(set(left)) == len(WORLD.families()) - 1
+    with pytest.raises(UserError, match="--without age: world arithmetic has no such family"):
+        build_policy("writer", tmp_path / "x", plan=plan, without=["age"])
+
+
+def test_names_and_things_weigh_more_where_the_plan_says_so() -> None:
+    tokenizer = small_tokenizer()
+    assert token_weights(tokenizer, 1.0) is None
+    weights = token_weights(tokenizer, 4.0)
+    assert weights is not None and set(weights.tolist()) == {1.0, 4.0}
+    assert all(weights[tokenizer(f" {word}")["input_ids"]].min() == 4.0 for word in ("Tom", "pens", "She"))
+    assert weights[tokenizer("12+3")["input_ids"]].max() == 1.0
+    model = _new_model(TINY, tokenizer)
+    batch = next(iter(batches(WORLD, tokenizer, TINY, 0)))
+    assert loss_of(model, batch, 0.1, torch.full((len(tokenizer),), 4.0)).item() == pytest.approx(loss_of(model, batch, 0.1).item(), rel=1e-5)
 
 
 def test_shipped_policy_has_room_on_both_sides() -> None:
