@@ -66,6 +66,30 @@ def _check_trainer(recipe: Recipe) -> None:
     if part.devices and part.trainer.get("device", "auto") != "auto":
         raise UserError(f"train.devices and train.trainer.device = {part.trainer['device']!r} both say where to learn; leave one out")
     check_ranks(part.ranks, part.trainer.get("device", "auto"), "train.ranks")
+    if recipe.engine.kind == "vllm":
+        _check_gpus(recipe)
+
+
+def _check_gpus(recipe: Recipe) -> None:
+    """UserError where vLLM and the trainer would be on one GPU at the same time."""
+    part, vllm = recipe.train, recipe.engine.vllm
+    if vllm.sleep_level:
+        if part.staleness:
+            raise UserError(
+                "engine.vllm.sleep_level is for a GPU that vLLM and the trainer have in turn, and with train.staleness = 1 they work at once; "
+                "set sleep_level = 0 with a GPU for each, or staleness = 0"
+            )
+        return
+    if not part.devices or vllm.device == "cpu":
+        return
+    shown = vllm.environment.get("CUDA_VISIBLE_DEVICES")
+    own = {name.strip() for name in (shown or "").split(",")} & {str(d) for d in part.devices}
+    if shown is None or (own and not os.environ.get("CUDA_VISIBLE_DEVICES")):
+        what = "vLLM would start on the first GPUs" if shown is None else f"vLLM is given GPU {', '.join(sorted(own))}, too"
+        raise UserError(
+            f"train.devices = {list(part.devices)} are the trainer's, and {what}; "
+            'give it others, e.g. engine.vllm.environment = {CUDA_VISIBLE_DEVICES = "4,5,6,7"}'
+        )
 
 
 def check_ranks(ranks: int, device: str, what: str) -> None:

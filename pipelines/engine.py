@@ -23,9 +23,9 @@ def open_run_engine(run: Run) -> Engine:
 
 
 def _local(run: Run) -> Engine:
-    policy = run.policy()
-    rows = run.recipe.engine.batch_rows
-    return open_engine("local", path=policy.path, policy_id=policy.id, threads=run.threads, batch_rows=rows, model=run.model)
+    policy, part = run.policy(), run.recipe.engine
+    computing = {"threads": run.threads, "batch_rows": part.batch_rows, "device": part.device, "dtype": part.dtype}
+    return open_engine("local", path=policy.path, policy_id=policy.id, model=run.model, **computing)
 
 
 def _openai(run: Run) -> Engine:

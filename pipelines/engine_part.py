@@ -123,6 +123,10 @@ class EnginePart(Part):
     """CPU threads for generation and training; 0 = all cores. Part of the recipe because sums depend on it."""
     batch_rows: Positive = 512
     """Rows decoded side by side; part of the recorded shard plan."""
+    device: Literal["cpu", "cuda", "auto"] = "cpu"
+    """Where the embedded engine computes; auto = a GPU where there is one."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the embedded engine's weights and cache. With bfloat16 its log-probs differ from the trainer's by some 1e-2."""
 
     @property
     def answering(self) -> str:
@@ -135,7 +139,8 @@ class EnginePart(Part):
         are known by, and counts; so does what changes the answers to a request without being in it."""
         named = {"model": self.openai.model} if self.openai.model else {}
         drawn = {"anneal": list(self.vllm.anneal)} if self.vllm.anneal else {}
-        return named | drawn | {"threads": self.threads, "batch_rows": self.batch_rows}
+        computed = {name: getattr(self, name) for name in ("device", "dtype") if getattr(self, name) != type(self).model_fields[name].default}
+        return named | drawn | computed | {"threads": self.threads, "batch_rows": self.batch_rows}
 
 
 def engine_changes(text: str | None) -> dict[str, Any]:

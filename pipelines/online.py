@@ -1,13 +1,15 @@
-"""One optimizer step's rollouts: all strategies run side by side, in waves, over one engine.
+"""One optimizer step's rollouts: all strategies run side by side over one engine.
 
-A wave gathers what every strategy is waiting for, generates and judges it in one stream, and resumes them. Each main
+A wave gathers what every strategy is waiting for, generates and judges it together, and resumes them. Over an engine that streams there are no
+waves: a strategy is resumed as soon as its own groups are there. Both end alike, because what a strategy asks and says depends on the groups it
+is given and on nothing else, what is once released stays released, and nobody is answered empty before nothing is left to wait for. Each main
 spec is generated once per step however many strategies ask for it. A strategy with `gates_main` holds the main specs
 back until it asks for them or returns; main specs it drops before that are never generated.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,7 +17,7 @@ import numpy as np
 from data.records import Group, GroupEdit, RolloutSpec, Trajectory, Verdict
 from filters.verifiers.base import NO_TOOLS, Tools
 from generators.strategies.base import Online, StepContext, Strategy
-from pipelines.rollout import distinct, make_groups
+from pipelines.rollout import Rollouts, distinct, make_groups
 
 Sample = Callable[[Sequence[RolloutSpec]], dict[str, list[Trajectory]]]
 
@@ -40,10 +42,12 @@ class _Player:
     waiting: list[RolloutSpec] | None = None  # None = finished
     edits: list[GroupEdit] = field(default_factory=list)
     asked_main: set[str] = field(default_factory=set)
+    asked: list[str] = field(default_factory=list)  # group ids, in order
 
     def advance(self, groups: list[Group] | None, main_ids: set[str]) -> None:
         try:
             self.waiting = list(next(self.online) if groups is None else self.online.send(groups))
+            self.asked += [s.group_id for s in self.waiting]
             self.asked_main |= {s.group_id for s in self.waiting} & main_ids
         except StopIteration as stop:
             self.waiting = None
@@ -56,29 +60,20 @@ def sample_step(
     main: Sequence[RolloutSpec],
     sample: Sample,
     tools: Tools = NO_TOOLS,
+    streaming: Rollouts | None = None,
 ) -> StepRollouts:
-    """Run one step's waves. `contexts` by strategy name; `tools` are for verifiers that ask a model. How fast anything answers changes nothing."""
+    """Run one step. `contexts` by strategy name; `tools` are for verifiers that ask a model; `streaming`: make the rollouts so, without waves,
+    instead of by `sample`. How fast anything answers changes nothing."""
     step = StepRollouts([], [])
     main = list(distinct(main))
     main_ids = {s.group_id for s in main}
     players = [_Player(s.name, s.gates_main, s.online(contexts[s.name])) for s in sorted(strategies, key=lambda s: s.name)]
     for player in players:
         player.advance(None, main_ids)
-    while True:
-        released = _released(main, players)
-        wave = [s for s in released if s.group_id not in step.sampled]
-        wanted = [s for player in players for s in player.waiting or [] if s.group_id not in main_ids]
-        wave = list(distinct([*wave, *(s for s in wanted if s.group_id not in step.sampled)]))
-        if wave:
-            _make(step, wave, sample, tools)
-        ready = [p for p in players if p.waiting is not None and all(s.group_id in step.sampled for s in p.waiting)]
-        if not wave and not ready:
-            # What is left waits for main specs that another strategy's gate keeps from being made: they answer empty.
-            ready = [p for p in players if p.waiting is not None]
-            if not ready:
-                break
-        for player in ready:
-            player.advance([step.sampled.get(s.group_id) or _unmade(s) for s in player.waiting or []], main_ids)
+    if streaming is None:
+        _in_waves(step, main, players, sample, tools)
+    else:
+        _streamed(step, main, players, streaming, tools)
     step.main = [step.sampled[s.group_id] for s in main if s.group_id in step.sampled]
     edits = [e for p in players for e in p.edits]
     # Groups join before anything is done to them, whichever strategy is named first; edits of groups outside the step are moot.
@@ -90,6 +85,62 @@ def sample_step(
     present = main_groups | added.keys()
     step.edits = [*added.values(), *(e for e in edits if e.kind != "add" and e.group_id in present)]
     return step
+
+
+def _in_waves(step: StepRollouts, main: Sequence[RolloutSpec], players: Sequence[_Player], sample: Sample, tools: Tools) -> None:
+    main_ids = {s.group_id for s in main}
+    while True:
+        wave = _wanted(main, players, step.sampled.keys())
+        if wave:
+            _make(step, wave, sample, tools)
+        if not _resume(step, players, main_ids) and not wave and not _resume(step, players, main_ids, anyway=True):
+            return
+
+
+def _streamed(step: StepRollouts, main: Sequence[RolloutSpec], players: Sequence[_Player], rollouts: Rollouts, tools: Tools) -> None:
+    from pipelines.rollout_stream import Judging, RolloutStream
+
+    main_ids = {s.group_id for s in main}
+    begun: dict[str, RolloutSpec] = {}
+    verdicts: dict[str, list[Verdict]] = {}
+    with RolloutStream(rollouts) as stream, Judging(stream, tools) as judging:
+        while True:
+            wave = _wanted(main, players, begun.keys())
+            begun |= {s.group_id: s for s in wave}
+            stream.ask(wave)
+            if _resume(step, players, main_ids):
+                continue
+            if not (stream.open or judging.open):
+                if not _resume(step, players, main_ids, anyway=True):
+                    break
+                continue
+            if stream.open:
+                judging.add(stream.finished())
+            for spec, made, group, said in judging.judged():
+                step.sampled[group.id], step.specs[group.id], step.trajectories[group.id], verdicts[group.id] = group, spec, made, said
+    order = list(dict.fromkeys(i for i in [*(s.group_id for s in main), *(i for p in players for i in p.asked)] if i in step.sampled))
+    step.sampled = {i: step.sampled[i] for i in order}
+    step.specs = {i: step.specs[i] for i in order}
+    step.trajectories = {i: step.trajectories[i] for i in order}
+    step.verdicts.extend(v for i in order for v in verdicts[i])
+
+
+def _wanted(main: Sequence[RolloutSpec], players: Sequence[_Player], begun: Collection[str]) -> list[RolloutSpec]:
+    """Specs to be made now: main ones that nothing holds back, and what strategies wait for."""
+    main_ids = {s.group_id for s in main}
+    asked = [s for player in players for s in player.waiting or [] if s.group_id not in main_ids]
+    return [s for s in distinct([*_released(main, players), *asked]) if s.group_id not in begun]
+
+
+def _resume(step: StepRollouts, players: Sequence[_Player], main_ids: set[str], *, anyway: bool = False) -> bool:
+    """Resumes the strategies whose groups are all there; whether there were any.
+
+    `anyway`: nothing is left to be made, so what is still waited for are main specs that another strategy's gate keeps back: they answer empty.
+    """
+    ready = [p for p in players if p.waiting is not None and (anyway or all(s.group_id in step.sampled for s in p.waiting))]
+    for player in ready:
+        player.advance([step.sampled.get(s.group_id) or _unmade(s) for s in player.waiting or []], main_ids)
+    return bool(ready)
 
 
 def _released(main: Sequence[RolloutSpec], players: Sequence[_Player]) -> list[RolloutSpec]:

@@ -94,7 +94,8 @@ def build_policy(
 ) -> dict[str, Any]:
     """Trains the policy `name` and writes it to `out_dir` (Hugging Face folder and `card.json`); returns its card.
 
-    `plan` replaces the shipped plan of that name; `without` names families that it is taught nothing about (its words all the same). Raises UserError for an unknown name, fewer than one step, or a folder with other things in it.
+    `plan` replaces the shipped plan of that name; `without` names families that it is taught nothing about (its words all the same).
+    Raises UserError for an unknown name, fewer than one step, or a folder with other things in it.
     """
     plan = _plan(name, plan, steps)
     plan = replace(plan, without=(*plan.without, *_families(plan, without)))
@@ -116,7 +117,9 @@ def build_policy(
             _train(model, tokenizer, world, plan, seed, out, progress)
         _save(model, out)
         measured = measure_policy(out, world, problems=plan.card_problems, samples=plan.card_samples, seed=seed)
-        written = measure_writing(out, world, problems=plan.card_problems // 2, seed=seed) if isinstance(world, ArithmeticWorld) and plan.tasks else None
+        written = None
+        if plan.tasks and isinstance(world, ArithmeticWorld):
+            written = measure_writing(out, world, problems=plan.card_problems // 2, seed=seed)
     finally:
         torch.set_num_threads(before)
     trained_on = {

@@ -143,6 +143,9 @@ class TrainPart(Part):
     """Also write every metric under DIR/tensorboard."""
     steps: Positive = 24
     """Optimizer steps per round; each is one shard."""
+    tokens: Annotated[int, Field(ge=0)] = 0
+    """A round's training ends with the step in which it has trained on so many tokens, before `steps` if need be; 0 = no such end. For arms that
+    are compared at equal tokens."""
     prompts_per_step: Positive = 56
     group_size: Annotated[int, Field(ge=2, le=4096)] = 8
     generation_batches: Positive = 2

@@ -1,7 +1,7 @@
 """From rollout specs to judged groups: render, ask the engine, put trajectories together, ask the verifiers.
 
-One call handles all specs of a wave at once, so that the engine sees one large stream; multi-turn rollouts go round by
-round, each turn's requests again in one stream.
+One call handles all specs of a wave at once, so that a batched engine sees all it has to plan; multi-turn rollouts go round by
+round, each turn's requests again together. Engines that stream need no waves (`pipelines.rollout_stream`).
 """
 
 from __future__ import annotations
@@ -33,22 +33,42 @@ class Rollouts:
     seed: int  # run seed
     key: tuple[object, ...]  # (round, stage, …): what this stage's random numbers are keyed by
     purpose: str = ""
+    priority: int = 0  # of the requests, where an engine serves several at once; higher goes first
     environments: Callable[[str], Environment] = field(default=get_environment)
 
     def sample(self, specs: Sequence[RolloutSpec]) -> dict[str, list[Trajectory]]:
         """Trajectories per group id, in index order."""
-        drafts = [_Draft(spec, index, keyed_seed(self.seed, *self.key, spec.group_id, index)) for spec in specs for index in range(spec.n)]
+        if self.streams:
+            from pipelines.rollout_stream import RolloutStream
+
+            whole: dict[str, list[Trajectory]] = {}
+            with RolloutStream(self) as stream:
+                stream.ask(specs)
+                while stream.open:
+                    whole |= {spec.group_id: made for spec, made in stream.finished()}
+            return {spec.group_id: whole[spec.group_id] for spec in specs}
+        drafts = [draft for spec in specs for draft in self.drafts(spec)]
         active = drafts
         while active:
-            asked = [(draft, self._request(draft)) for draft in active]
+            asked = [(draft, self.request(draft)) for draft in active]
             answers = {c.key: c for c in self.engine.generate([request for _, request in asked])}
-            active = [draft for draft, request in asked if draft.take(request, answers[request.key], self._observation)]
+            active = [draft for draft, request in asked if draft.take(request, answers[request.key], self.observation)]
         done: dict[str, list[Trajectory]] = {spec.group_id: [] for spec in specs}
         for draft in drafts:
             done[draft.spec.group_id].append(draft.trajectory(self.policy_id))
         return done
 
-    def _request(self, draft: _Draft) -> Request:
+    @property
+    def streams(self) -> bool:
+        """Whether answers come one by one, so that nothing has to wait for a wave."""
+        return bool(getattr(self.engine, "streams", False))
+
+    def drafts(self, spec: RolloutSpec) -> list[Draft]:
+        """The spec's rollouts before their first token, in index order."""
+        return [Draft(spec, index, keyed_seed(self.seed, *self.key, spec.group_id, index)) for index in range(spec.n)]
+
+    def request(self, draft: Draft) -> Request:
+        """What is asked next for this rollout."""
         spec = draft.spec
         common: dict[str, Any] = {
             "policy_id": self.policy_id,
@@ -56,6 +76,7 @@ class Rollouts:
             "seed": draft.turn_seed(),
             "index": draft.index,
             "purpose": self.purpose,
+            "priority": self.priority,
             "problem_id": spec.problem.id,
             "media": spec.problem.media,
             "structured": spec.structured,
@@ -71,7 +92,7 @@ class Rollouts:
             return Request(messages=({"role": "user", "content": text},), sampling=sampling, **common)
         return Request(prompt=text, sampling=sampling, **common)
 
-    def _observation(self, draft: _Draft) -> list[int] | None:
+    def observation(self, draft: Draft) -> list[int] | None:
         if not draft.spec.environment:
             return None
         environment = self.environments(draft.spec.environment)
@@ -85,7 +106,7 @@ class Rollouts:
         return tokens
 
 
-class _Draft:
+class Draft:
     """One rollout while it is being made."""
 
     def __init__(self, spec: RolloutSpec, index: int, seed: int) -> None:
@@ -120,7 +141,7 @@ class _Draft:
             return sampling
         return Sampling(sampling.temperature, sampling.top_p, sampling.top_k, max(1, sampling.max_tokens - used), sampling.stop)
 
-    def take(self, request: Request, answer: Completion, observe: Callable[[_Draft], list[int] | None]) -> bool:
+    def take(self, request: Request, answer: Completion, observe: Callable[[Draft], list[int] | None]) -> bool:
         """Append the answer; True when the rollout goes on with another turn."""
         self.keys.append(request.key)
         self.finish, self.error = answer.finish, answer.error

@@ -6,8 +6,7 @@ behind a 4-byte length, on a private pipe: `["loaded"]`, then one per test, `["v
 Nothing in process imports this file (a test keeps it so).
 """
 
-from __future__ import annotations
-
+# No future statement here: it would hold for the programs too, which are run from their text (`compile` would set up its tree types in each job).
 import builtins
 import io
 import json
@@ -15,21 +14,30 @@ import os
 import sys
 import types
 from collections.abc import Callable
+from json.encoder import c_make_encoder, encode_basestring_ascii  # type: ignore[attr-defined]
 from typing import Any
 
 import wire
 
 Emit = Callable[[Any], None]
+MODULE = types.ModuleType
+SAMPLE = {  # what the zygote runs before it forks
+    "code": "from typing import List\nimport math\ndef f(x: List[int]) -> List[int]:\n    return [i * 2 for i in x if i != 3]\n",
+    "setup": "",
+    "entry": "f",
+    "calls": ("candidate([1, 2, 3])", "(f([2]), {'a': 'b'}, 1.5, True, None)", "f(None)"),
+}
 
 
 def emitter(fd: int) -> Emit:
-    write, dumps, size = os.write, json.dumps, int.to_bytes
+    write, size, join = os.write, int.to_bytes, "".join
+    parts = c_make_encoder(None, str, encode_basestring_ascii, None, ":", ",", False, False, True)  # json.dumps makes one for every record
 
     def emit(record: Any) -> None:
-        body = dumps(record, separators=(",", ":")).encode("ascii")
-        data = memoryview(size(len(body), 4, "big") + body)
-        while data:
-            data = data[write(fd, data) :]
+        body = join(parts(record, 0)).encode("ascii")
+        data = size(len(body), 4, "big") + body
+        while len(data) > (written := write(fd, data)):
+            data = data[written:]
 
     return emit
 
@@ -65,34 +73,18 @@ def failure(error: BaseException) -> list[str]:
 
 def module(name: str) -> dict[str, Any]:
     """A fresh namespace that is also importable under its name, as dataclasses and pickling in the program expect."""
-    made = types.ModuleType(name)
+    made = MODULE(name)
     sys.modules[name] = made
     return made.__dict__
-
-
-def prepare(source: str, file: str) -> tuple[Any, list[str] | None]:
-    try:
-        return compile(source, file, "exec", dont_inherit=True), None
-    except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError) as error:
-        return None, failure(error)
 
 
 def run_calls(job: dict[str, Any], emit: Emit, lock: Callable[[], None]) -> None:
     """Program, then setup, then every call in the program's own namespace; the value of each is emitted."""
     space = module("solution")
-    calls: list[Any] = []
-    for text in job["calls"]:
-        try:
-            calls.append(compile(text, "<test>", "eval", dont_inherit=True))
-        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            calls.append(failure(error))
+    encode = wire.encode
     if not load(job, space, emit, lock):
         return
-    encode = wire.encode
-    for call in calls:
-        if isinstance(call, list):
-            emit(call)
-            continue
+    for call in job["calls"]:
         try:
             record = ["v", encode(eval(call, space))]
         except BaseException as error:  # noqa: BLE001 - also SystemExit and KeyboardInterrupt are only a failed test
@@ -102,18 +94,12 @@ def run_calls(job: dict[str, Any], emit: Emit, lock: Callable[[], None]) -> None
 
 def load(job: dict[str, Any], space: dict[str, Any], emit: Emit, lock: Callable[[], None]) -> bool:
     """Confine this process, run the program's top level and say how that went."""
-    parts = [prepare(job["code"], "<solution>")]
-    if job.get("setup"):
-        parts.append(prepare(job["setup"], "<setup>"))
-    broken = next((error for _, error in parts if error), None)
     lock()
-    if broken:
-        emit(broken)
-        return False
     try:
-        for code, _ in parts:
-            exec(code, space)
-        if job.get("entry") and "candidate" not in space and job["entry"] in space:
+        exec(job["code"], space)
+        if job["setup"]:
+            exec(job["setup"], space)
+        if job["entry"] and "candidate" not in space and job["entry"] in space:
             space["candidate"] = space[job["entry"]]
     except BaseException as error:  # noqa: BLE001
         emit(failure(error))
@@ -124,19 +110,15 @@ def load(job: dict[str, Any], space: dict[str, Any], emit: Emit, lock: Callable[
 
 def run_stdin(job: dict[str, Any], emit: Emit, lock: Callable[[], None]) -> None:
     """The program as __main__ with the given standard input; what it printed is read from its standard output."""
-    code, error = prepare(job["code"], "<solution>")
     space = module("__main__")
     space["__builtins__"] = builtins
     sys.stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, closefd=False)), encoding="utf-8", errors="replace")
     sys.stdout = io.TextIOWrapper(io.BufferedWriter(io.FileIO(1, "w", closefd=False)), encoding="utf-8", errors="backslashreplace")
     sys.argv = ["solution.py"]
     lock()
-    if error:
-        emit(error)
-        return
     record: Any = ["done"]
     try:
-        exec(code, space)
+        exec(job["code"], space)
     except SystemExit as stop:
         if stop.code not in (None, 0):
             record = ["x", "SystemExit", str(stop.code)[:300]]
@@ -154,14 +136,10 @@ def run_stdin(job: dict[str, Any], emit: Emit, lock: Callable[[], None]) -> None
 def run_beside(job: dict[str, Any], emit: Emit, lock: Callable[[], None]) -> None:
     """A test script in the program's own process. Its verdict is weaker: the program could reach the judge."""
     space = module("solution")
-    script, error = prepare(job["script"], "<test>")
     if not load(job, space, emit, lock):
         return
-    if error:
-        emit(error)
-        return
     try:
-        exec(script, space)
+        exec(job["script"], space)
         record = ["pass"]
     except BaseException as raised:  # noqa: BLE001
         record = failure(raised)
@@ -206,10 +184,9 @@ class Handle(wire.Opaque):
 def run_judge(job: dict[str, Any], emit: Emit, answer: Callable[[], Any], ask: Emit, lock: Callable[[], None]) -> None:
     """The script's side: names of the program are stand-ins that call it over the pipe; values that come back are plain."""
     space = module("test")
-    script, error = prepare(job["script"], "<test>")
     for name in job["names"]:
         space[name] = stand_in(name, answer, ask)
-    if job.get("entry"):
+    if job["entry"]:
         space.setdefault("candidate", space.get(job["entry"]) or stand_in(job["entry"], answer, ask))
     lock()
     first = answer()
@@ -218,11 +195,8 @@ def run_judge(job: dict[str, Any], emit: Emit, answer: Callable[[], Any], ask: E
         return
     emit(["loaded"])
     try:
-        if error:
-            record = error
-        else:
-            exec(script, space)
-            record = ["pass"]
+        exec(job["script"], space)
+        record = ["pass"]
     except BaseException as raised:  # noqa: BLE001
         record = failure(raised)
     emit(record)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal, Protocol
 
@@ -43,12 +43,25 @@ class Job:
     seed: int = 0
 
     def request(self) -> dict[str, Any]:
-        """The job as the zygote reads it."""
-        data = asdict(self)
-        limits = data.pop("limits")
-        sources = (self.code, self.script, self.setup)
-        imports = dict.fromkeys(name for source in sources if source for name in standard_imports(source))
-        return data | {"limit": limits["test"], "total": limits["total"], "output": limits["output"], "imports": list(imports)}
+        """The job as the process that runs it reads it."""
+        imports = [name for source in (self.code, self.script, self.setup) if source for name in standard_imports(source)]
+        return {
+            "kind": self.kind,
+            "code": self.code,
+            "calls": self.calls,
+            "script": self.script,
+            "names": self.names,
+            "setup": self.setup,
+            "entry": self.entry,
+            "seed": self.seed,
+            "cpu": int(self.limits.total) + 2,
+            "imports": imports,
+        }
+
+    @property
+    def expected(self) -> int:
+        """Records that a job emits when all goes well."""
+        return len(self.calls) + 1 if self.kind == "calls" else 1 if self.kind == "stdin" else 2
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ def judge(checks: Sequence[Check], planned: Planned, result: Result) -> list[Cel
 
 def _record(raw: bytes) -> Any:
     try:
-        data = json.loads(raw)
+        data = json.loads(raw.decode())  # as text: json would guess the encoding of bytes
     except (ValueError, RecursionError):
         return ["?"]
     return data if isinstance(data, list) and data and isinstance(data[0], str) else ["?"]

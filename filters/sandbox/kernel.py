@@ -28,6 +28,7 @@ FS_FILE = FS_EXECUTE | FS_WRITE | FS_READ | FS_TRUNCATE | FS_IOCTL  # the rights
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
+_kept: list[object] = []  # memory that a prepared call points to
 
 
 def _checked(result: int, what: str) -> int:
@@ -84,23 +85,36 @@ def unmount(target: str) -> None:
     _checked(_libc.umount2(target.encode(), MNT_DETACH), f"umount {target}")
 
 
+def trim() -> None:
+    """Gives memory that is free inside this process back, where the C library can."""
+    if hasattr(_libc, "malloc_trim"):
+        _libc.malloc_trim(0)
+
+
 def drop_capabilities() -> None:
     """Empties the effective, permitted and inheritable sets of this thread."""
     header = struct.pack("Ii", 0x20080522, 0)
     _checked(_libc.capset(ctypes.c_char_p(header), ctypes.c_char_p(bytes(24))), "capset")
 
 
-def seccomp_loader(filters: bytes) -> Callable[[], None]:
-    """A function that puts the filter in force for good; everything that can be is prepared here, once, not in every job."""
-    code = ctypes.create_string_buffer(filters, len(filters))
-    program = ctypes.create_string_buffer(struct.pack("HxxxxxxQ", len(filters) // 8, ctypes.addressof(code)))
-    arguments = (PR_SET_SECCOMP, ctypes.c_ulong(2), ctypes.cast(program, ctypes.c_void_p), ctypes.c_ulong(0), ctypes.c_ulong(0))
+def prepared(option: int, value: int, pointer: object = None) -> Callable[[], None]:
+    """`prctl` with everything made ready here, once, not in every job."""
+    arguments = (option, ctypes.c_ulong(value), ctypes.cast(pointer, ctypes.c_void_p), ctypes.c_ulong(0), ctypes.c_ulong(0))  # type: ignore[arg-type]
     call = _libc.prctl
 
-    def load() -> None:
+    def run() -> None:
         if call(*arguments) != 0:
-            raise OSError(ctypes.get_errno(), f"no seccomp filter ({len(code)} bytes)")
+            raise OSError(ctypes.get_errno(), f"prctl {option}")
 
+    return run
+
+
+def seccomp_loader(filters: bytes) -> Callable[[], None]:
+    """A function that puts the filter in force for good."""
+    code = ctypes.create_string_buffer(filters, len(filters))
+    program = ctypes.create_string_buffer(struct.pack("HxxxxxxQ", len(filters) // 8, ctypes.addressof(code)))
+    load = prepared(PR_SET_SECCOMP, 2, program)
+    _kept.extend((code, program))
     return load
 
 

@@ -19,6 +19,8 @@ from typing import Any
 
 DEVICES = ("null", "zero", "urandom", "random")
 BOX, CODE = "/box", "/synth-sandbox"  # the one writable folder; these files, inside
+# Not as a script: that would be compiled in the zygote, which stays larger for it; an imported module has been compiled before, where it can be.
+START = "import sys; sys.path.insert(0, sys.argv[2]); import zygote; zygote.main(sys.argv[1])"
 SYSTEM = ("/usr", "/lib", "/lib64", "/lib32", "/bin", "/etc/ld.so.cache", "/etc/localtime")
 
 
@@ -88,8 +90,9 @@ def enter_namespaces() -> None:
 
 
 def become_zygote(plan: dict[str, Any], code: str) -> None:
-    arguments = [plan["python"], "-P", "-s", "-S", "-B", f"{code}/zygote.py", json.dumps(plan["zygote"])]
+    arguments = [plan["python"], "-P", "-s", "-S", "-B", "-c", START, json.dumps(plan["zygote"]), code]
     environment = {"PYTHONHASHSEED": "0", "PYTHONIOENCODING": "utf-8", "LC_ALL": "C.UTF-8", "TZ": "UTC", "HOME": "/tmp", "PATH": "/usr/bin:/bin"}
+    environment |= {"LD_BIND_NOW": "1"}  # nothing is left to be bound in every job anew
     if code == CODE:
         environment |= {"HOME": BOX, "TMPDIR": BOX}
     hard = resource.getrlimit(resource.RLIMIT_STACK)[1]

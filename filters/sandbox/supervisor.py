@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import sysconfig
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filters.sandbox import seccomp
+from filters.sandbox import frames, seccomp
 from filters.sandbox.jobs import Job, Result
 
 HERE = Path(__file__).resolve().parent
@@ -68,8 +69,10 @@ class Zygote:
         self.socket.setblocking(False)
 
     def send(self, job: Job, token: Any) -> None:
-        data = json.dumps(job.request(), separators=(",", ":")).encode("ascii")
-        self._outbox += len(data).to_bytes(4, "big") + data
+        limits = job.limits
+        self._outbox += frames.request(
+            job.kind, job.request(), expected=job.expected, limit=limits.test, total=limits.total, output=limits.output, stdin=job.stdin
+        )
         self.waiting.append(token)
         self.flush()
 
@@ -97,28 +100,17 @@ class Zygote:
             pass
         except OSError:
             ended = True
-        while (message := self._message()) is not None:
-            header, body = message
+        while (frame := frames.unframed(self._inbox)) is not None:
             if not self.ready:
-                self.ready, self.hello = True, header
+                self.ready, self.hello = True, json.loads(frame)
                 continue
-            yield self.waiting.popleft(), _result(header, body)
+            try:
+                status, by, cpu, wall, records, times, stdout = frames.read_answer(frame)
+            except (ValueError, struct.error) as error:
+                raise ZygoteLost(str(error)) from None
+            yield self.waiting.popleft(), Result(status, records, stdout, times, cpu, wall, by)  # type: ignore[arg-type]
         if ended:
             raise ZygoteLost(self.complaint())
-
-    def _message(self) -> tuple[dict[str, Any], bytes] | None:
-        if len(self._inbox) < 4:
-            return None
-        length = int.from_bytes(self._inbox[:4], "big")
-        if len(self._inbox) < 4 + length:
-            return None
-        header = json.loads(self._inbox[4 : 4 + length])
-        end = 4 + length + sum(header.get("sizes", ())) + header.get("stdout", 0)
-        if len(self._inbox) < end:
-            return None
-        body = bytes(self._inbox[4 + length : end])
-        del self._inbox[:end]
-        return header, body
 
     def complaint(self) -> str:
         """What the zygote said before it died, for the error message."""
@@ -152,14 +144,6 @@ class Zygote:
         self.socket.close()
         if self.process.stderr:
             self.process.stderr.close()
-
-
-def _result(header: dict[str, Any], body: bytes) -> Result:
-    records, at = [], 0
-    for size in header["sizes"]:
-        records.append(body[at : at + size])
-        at += size
-    return Result(header["status"], tuple(records), body[at:], tuple(header["times"]), header["cpu"], header["wall"], header["signal"])
 
 
 def interpreter() -> tuple[str, list[str]]:

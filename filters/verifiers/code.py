@@ -4,6 +4,7 @@ A problem's `spec`: {"tests": [{"call": "f(1, 2)", "expected": 3} | {"input": st
 "entry"?: the function asked for, "setup"?: code that runs after the program, "prefix"?: code put before a response that does not define the entry,
 "time_limit"?: CPU seconds per test, "rtol"?, "atol"?: float tolerance, "reward"?: "fraction" for the share of tests passed}.
 `problem.reference`, where it is a program that passes its own tests, sets the deadlines: ten times what it needs itself, two seconds at least.
+Where it is itself out of time, a program that is only late is `unknown`.
 """
 
 from __future__ import annotations
@@ -84,6 +85,7 @@ class CodeVerifier:
         self._open = runner or open_runner
         self._cache: OrderedDict[str, Verdict] = OrderedDict()
         self._limits: dict[str, Limits] = {}
+        self._slow: set[str] = set()  # problems whose reference itself is out of time: a program's being late says nothing there
         self._lock = threading.Lock()
 
     def check_problem(self, problem: Problem) -> str:
@@ -185,6 +187,8 @@ class CodeVerifier:
         done = [cell for cells in tests for cell in cells if cell is not None]
         passed = [all(c is not None and c.outcome == "pass" for c in cells) for cells in tests]
         outcome: Outcome = "pass" if all(passed) else "unknown" if all(c.outcome in ("pass", "broken") for c in done) else "fail"
+        slow = outcome == "fail" and case.problem.id in self._slow and all(c.outcome in ("pass", "timeout") for c in done)
+        outcome = "unknown" if slow else outcome
         reward = float(outcome == "pass")
         if _counts_all(case.problem) and outcome == "fail":
             reward = sum(passed) / len(passed)
@@ -193,6 +197,8 @@ class CodeVerifier:
         if bad is not None:
             cell = next(c for c in tests[bad] if c is not None and c.outcome != "pass")
             reason = f"test {bad + 1} of {len(tests)}: {cell.outcome}: {cell.detail}"
+        if slow:
+            reason = f"its reference itself takes more than {REFERENCE_LIMITS.test:g} s; {reason}"
         weak = BESIDE if any(check.kind == "beside" for check in case.checks) else ""
         said, ms = _printable(reason), 1e3 * case.cpu
         return Verdict(outcome, reward, said, self.name, problem_id=case.problem.id, ms=ms, isolation=isolation, integrity=weak)
@@ -239,6 +245,8 @@ class CodeVerifier:
         for case in cases:
             most, total = slowest[case.problem.id]
             held = all(c.outcome == "pass" for c in case.cells.values())
+            if not held and all(c.outcome in ("pass", "timeout") for c in case.cells.values()):
+                self._slow.add(case.problem.id)
             test = max(REFERENCE_FLOOR, REFERENCE_FACTOR * most)
             self._limits[case.problem.id] = Limits(test, max(10.0, test, REFERENCE_FACTOR * total)) if held else Limits()
 

@@ -24,20 +24,21 @@ class ForwardCache:
     mask: Tensor
 
     def keep(self, rows: Tensor) -> None:
-        self.past.batch_select_indices(rows)
-        self.mask = self.mask[rows]
+        at = rows.to(self.mask.device)
+        self.past.batch_select_indices(at)
+        self.mask = self.mask[at]
 
 
 class CausalLM:
     """A transformers model in evaluation mode; prompts of unequal lengths are left-padded and masked."""
 
-    def __init__(self, path: Path, config: Any, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, path: Path, config: Any, dtype: torch.dtype = torch.float32, device: str = "cpu") -> None:
         from transformers import AutoModelForCausalLM
 
         # Safetensors only and no remote code: nothing that a model folder holds is unpickled or executed.
         safe = {"local_files_only": True, "use_safetensors": True, "trust_remote_code": False}
-        self.model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, **safe).eval()
-        self.config, self.dtype = config, dtype
+        self.model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, **safe).eval().to(device)
+        self.config, self.dtype, self.device = config, dtype, torch.device(device)
         self.vocab: int = self.model.get_output_embeddings().weight.shape[0]
         self.context: int = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None) or 2048
         heads = getattr(config, "num_attention_heads", 1)
@@ -56,20 +57,20 @@ class CausalLM:
         from transformers import DynamicCache
 
         widest = max(map(len, prompts))
-        ids = torch.tensor([[0] * (widest - len(p)) + list(p) for p in prompts])
-        mask = torch.tensor([[0] * (widest - len(p)) + [1] * len(p) for p in prompts])
+        ids = torch.tensor([[0] * (widest - len(p)) + list(p) for p in prompts], device=self.device)
+        mask = torch.tensor([[0] * (widest - len(p)) + [1] * len(p) for p in prompts], device=self.device)
         past = DynamicCache(config=self.model.config)
         logits = self._forward(ids, past, mask)
-        owner = torch.arange(len(prompts)).repeat_interleave(torch.tensor(list(counts)))
+        owner = torch.arange(len(prompts)).repeat_interleave(torch.tensor(list(counts))).to(self.device)
         past.batch_select_indices(owner)
         return ForwardCache(past, mask[owner]), logits[owner]
 
     def step(self, cache: ForwardCache, tokens: Tensor) -> Tensor:
         cache.mask = torch.cat([cache.mask, cache.mask.new_ones(len(tokens), 1)], 1)
-        return self._forward(tokens[:, None], cache.past, cache.mask)
+        return self._forward(tokens.to(self.device)[:, None], cache.past, cache.mask)
 
     def hidden(self, ids: Tensor) -> Tensor:
-        out = self.model(input_ids=ids, use_cache=False, output_hidden_states=True, logits_to_keep=1)
+        out = self.model(input_ids=ids.to(self.device), use_cache=False, output_hidden_states=True, logits_to_keep=1)
         return out.hidden_states[-1]
 
     def head(self, hidden: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ class Cache(Protocol):
     """Keys and values of the rows that are still decoded."""
 
     def keep(self, rows: Tensor) -> None:
-        """Keeps these rows (int64, ascending), drops the others."""
+        """Keeps these rows (int64 on the CPU, ascending), drops the others."""
         ...
 
 
@@ -38,6 +38,7 @@ class Decoder(Protocol):
     context: int
     kv_bytes: int  # KV cache bytes per row and position
     dtype: torch.dtype
+    device: torch.device
 
     def load(self, weights: dict[str, Tensor]) -> None: ...
     def start(self, prompts: Sequence[Sequence[int]], counts: Sequence[int], new: int) -> tuple[Any, Tensor]:
@@ -96,11 +97,11 @@ def decode(
     cache, logits = decoder.start(prompts, counts, longest - 1)
     for t in range(longest):
         if masks is None:
-            drawn, logp = draw(logits, torch.from_numpy(uniforms(seeds[live], t)), rule)
+            drawn, logp = draw(logits, _uniforms(seeds[live], t, logits), rule)
         else:
             drawn, logp = _draw_held(masks, np.flatnonzero(active & masks.held[live]), live, limits[live] - t, seeds[live], t, logits, rule)
-        token = drawn.numpy()
-        tokens[live, t], logps[live, t] = token, logp.numpy()  # past its end a row's entries are never read
+        token = drawn.cpu().numpy()
+        tokens[live, t], logps[live, t] = token, logp.cpu().numpy()  # past its end a row's entries are never read
         ended = active & ending[token]
         if stopped is not None:
             running = np.flatnonzero(active & ~ended)
@@ -120,9 +121,14 @@ def decode(
             if (len(active) - active.sum()) * DROP_SHARE >= len(active):
                 kept = np.flatnonzero(active)
                 cache.keep(torch.from_numpy(kept))
-                drawn, rule, live, active = drawn[kept], rule.take(torch.from_numpy(kept)), live[kept], np.ones(len(kept), bool)
+                at = torch.from_numpy(kept).to(drawn.device)
+                drawn, rule, live, active = drawn[at], rule.take(at), live[kept], np.ones(len(kept), bool)
         logits = decoder.step(cache, drawn)
     return Sampled([tokens[r, :n].copy() for r, n in enumerate(lengths)], [logps[r, :n].copy() for r, n in enumerate(lengths)], finish, ms)
+
+
+def _uniforms(seeds: NDArray[np.uint64], step: int, like: Tensor) -> Tensor:
+    return torch.from_numpy(uniforms(seeds, step)).to(like.device)
 
 
 def _draw_held(
@@ -141,12 +147,12 @@ def _draw_held(
     """
     if len(held):
         masks.forbid(logits, held, rows[held], left[held])
-    drawn, logp = draw(logits, torch.from_numpy(uniforms(seeds, t)), rule)
+    drawn, logp = draw(logits, _uniforms(seeds, t, logits), rule)
     for again in itertools.count(1):
-        held = held[~masks.take(rows[held], drawn.numpy()[held], left[held])]
+        held = held[~masks.take(rows[held], drawn.cpu().numpy()[held], left[held])]
         if not len(held):
             return drawn, logp
-        masks.withdraw(logits, held, rows[held], drawn.numpy()[held], again)
-        part = torch.from_numpy(held)
-        drawn[part], logp[part] = draw(logits[part], torch.from_numpy(uniforms(seeds[held], t + (again << 32))), rule.take(part))
+        masks.withdraw(logits, held, rows[held], drawn.cpu().numpy()[held], again)
+        part = torch.from_numpy(held).to(drawn.device)
+        drawn[part], logp[part] = draw(logits[part], _uniforms(seeds[held], t + (again << 32), logits), rule.take(part))
     raise AssertionError("unreachable")

@@ -69,7 +69,7 @@ def installed(folder: Path) -> Environment | None:
 
 def find_python(configured: str = "") -> Path:
     """The interpreter that runs vLLM: the recipe's, $SYNTH_VLLM_PYTHON, this environment's, the one of `synth engine install vllm`."""
-    for given, where in ((configured, "engine.python"), (os.environ.get("SYNTH_VLLM_PYTHON", ""), "SYNTH_VLLM_PYTHON")):
+    for given, where in ((configured, "engine.vllm.python"), (os.environ.get("SYNTH_VLLM_PYTHON", ""), "SYNTH_VLLM_PYTHON")):
         if given:
             path = Path(given).expanduser()
             if path.is_dir():
@@ -82,7 +82,7 @@ def find_python(configured: str = "") -> Path:
     if (found := installed(default_folder())) is not None:
         return found.python
     advice = "`pip install '.[vllm]'`" if has_gpu() else "`synth engine install vllm`"
-    raise UserError(f"vLLM is not installed: not in this environment, not in {default_folder()}; {advice} installs it, engine.python names another place")
+    raise UserError(f"vLLM is not installed: not in this environment, not in {default_folder()}; {advice} installs it, engine.vllm.python names another place")
 
 
 def _ours_has_vllm() -> bool:

@@ -58,8 +58,8 @@ def fusible(config: Any) -> bool:
 class FusedDecoder:
     """Qwen3, Qwen2 and Llama weights behind the `Decoder` protocol. Oracle in the tests: transformers' own forward."""
 
-    def __init__(self, config: Any, weights: dict[str, Tensor], dtype: torch.dtype = torch.float32) -> None:
-        self.config, self.dtype = config, dtype
+    def __init__(self, config: Any, weights: dict[str, Tensor], dtype: torch.dtype = torch.float32, device: str = "cpu") -> None:
+        self.config, self.dtype, self.device = config, dtype, torch.device(device)
         self.heads: int = config.num_attention_heads
         self.kv_heads: int = config.num_key_value_heads
         self.head_dim: int = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
@@ -67,7 +67,8 @@ class FusedDecoder:
         self.vocab: int = config.vocab_size
         self.context: int = config.max_position_embeddings
         self.kv_bytes = 2 * config.num_hidden_layers * self.kv_heads * self.head_dim * dtype.itemsize
-        self.inv_freq, self.rope_scale = _rope(config, self.head_dim)
+        inv_freq, self.rope_scale = _rope(config, self.head_dim)
+        self.inv_freq = inv_freq.to(self.device)
         self.load(weights)
 
     def load(self, weights: dict[str, Tensor]) -> None:
@@ -76,7 +77,7 @@ class FusedDecoder:
         def get(name: str) -> Tensor:
             if name not in weights:
                 raise UserError(f"the policy's weights have no '{name}', which a {self.config.model_type} model needs")
-            return weights[name].to(self.dtype)
+            return weights[name].to(self.device, self.dtype)
 
         def maybe(*names: str) -> Tensor | None:
             return torch.cat([get(n) for n in names]) if names[0] in weights else None
@@ -111,9 +112,9 @@ class FusedDecoder:
 
     def start(self, prompts: Sequence[Sequence[int]], counts: Sequence[int], new: int) -> tuple[SharedPrefixCache, Tensor]:
         lengths, trunks = [len(p) for p in prompts], find_trunks(prompts)
-        angles = self._angles(torch.arange(max(lengths) + new))
+        angles = self._angles(max(lengths) + new)
         cache = SharedPrefixCache(len(self.layers), self.kv_heads, lengths, counts, new, angles, trunks)
-        logits = torch.empty(len(prompts), self.vocab, dtype=self.dtype)
+        logits = torch.empty(len(prompts), self.vocab, dtype=self.dtype, device=self.device)
         for trunk in cache.trunks:
             shared = prompts[trunk.groups.start][: trunk.tokens]
             self._prefill(cache, [shared], None, lambda i, k, v, t=trunk: cache.write_trunk(i, t, k[0], v[0]))  # type: ignore[misc]
@@ -121,11 +122,11 @@ class FusedDecoder:
         for trunk in cache.trunks:
             under[trunk.groups] = [trunk] * (trunk.groups.stop - trunk.groups.start)
         for trunk_of, numbers in _alike(prompts, under):
-            rows, skipped = torch.tensor(numbers), trunk_of.tokens if trunk_of else 0
+            rows, skipped = torch.tensor(numbers, device=self.device), trunk_of.tokens if trunk_of else 0
             rests = [prompts[g][skipped:] for g in numbers]
             last = self._prefill(cache, rests, trunk_of, lambda i, k, v, r=rows: cache.write_rests(i, r, k, v))  # type: ignore[misc]
             logits[rows] = self.head(self._norm(last, self.gain))
-        return cache, logits[cache.owner]
+        return cache, logits[cache.group_of]
 
     def _prefill(self, cache: SharedPrefixCache, rests: Sequence[Sequence[int]], trunk: Trunk | None, write: Write) -> Tensor:
         """Forwards `rests`, all of one length, that continue `trunk`; their keys and values go to `write` -> last positions [b, h]."""
@@ -137,10 +138,11 @@ class FusedDecoder:
             if trunk is None:
                 return self._causal(q, k, v)
             k, v = (torch.cat([past[i].expand(len(rests), -1, -1, -1), x], 2) for past, x in ((trunk.keys, k), (trunk.values, v)))
-            return self._causal(q, k, v, torch.ones(n, skipped + n, dtype=torch.bool).tril(skipped))
+            return self._causal(q, k, v, torch.ones(n, skipped + n, dtype=torch.bool, device=self.device).tril(skipped))
 
         cos, sin = (table[skipped : skipped + n, None] for table in cache.angles)
-        return self._blocks(F.embedding(torch.tensor([list(r) for r in rests]), self.embedding), cos, sin, attend)[:, -1]
+        ids = torch.tensor([list(r) for r in rests], device=self.device)
+        return self._blocks(F.embedding(ids, self.embedding), cos, sin, attend)[:, -1]
 
     def step(self, cache: SharedPrefixCache, tokens: Tensor) -> Tensor:
         cos, sin = (table[:, None, None] for table in cache.rotation())
@@ -148,7 +150,7 @@ class FusedDecoder:
         def attend(i: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             return cache.attend(i, q[:, 0], k[:, 0], v[:, 0])[:, None]
 
-        x = self._blocks(F.embedding(tokens[:, None], self.embedding), cos, sin, attend)
+        x = self._blocks(F.embedding(tokens.to(self.device)[:, None], self.embedding), cos, sin, attend)
         cache.advance()
         return self.head(self._norm(x[:, 0], self.gain))
 
@@ -156,7 +158,8 @@ class FusedDecoder:
         def within(_: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             return self._causal(q, k.transpose(1, 2), v.transpose(1, 2))
 
-        cos, sin = self._angles(torch.arange(ids.shape[1]))
+        ids = ids.to(self.device)
+        cos, sin = self._angles(ids.shape[1])
         x = self._blocks(F.embedding(ids, self.embedding), cos[:, None], sin[:, None], within)
         return self._norm(x, self.gain)
 
@@ -187,8 +190,8 @@ class FusedDecoder:
     def _norm(self, x: Tensor, gain: Tensor | None = None) -> Tensor:
         return F.rms_norm(x, (x.shape[-1],), gain, self.eps)
 
-    def _angles(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        angle = torch.outer(positions.float(), self.inv_freq).repeat(1, 2)
+    def _angles(self, positions: int) -> tuple[Tensor, Tensor]:
+        angle = torch.outer(torch.arange(positions, device=self.device).float(), self.inv_freq).repeat(1, 2)
         return (angle.cos() * self.rope_scale).to(self.dtype), (angle.sin() * self.rope_scale).to(self.dtype)
 
 

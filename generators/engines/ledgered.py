@@ -68,7 +68,7 @@ class LedgeredEngine:
 
     def open_stream(self) -> LedgeredStream:
         """For consumers that ask while they take. Not for a `Batched` engine, which has to know what is asked before it begins."""
-        return LedgeredStream(self.engine, self.ledger, self.window, self.counts)
+        return LedgeredStream(self.engine, self.ledger, self.window, self.counts, self._report)
 
     @property
     def streams(self) -> bool:
@@ -76,7 +76,7 @@ class LedgeredEngine:
         return not isinstance(self.engine, Batched)
 
     def _streaming(self, requests: Iterable[Request]) -> Iterator[Completion]:
-        source, seen, exhausted, pulled, done, before = iter(requests), Seen(), False, 0, 0, self.counts.tokens
+        source, seen, exhausted = iter(requests), Seen(), False
         with self.open_stream() as stream:
             while True:
                 while not exhausted and stream.outstanding < self.window and not stream.waiting():
@@ -85,14 +85,10 @@ class LedgeredEngine:
                     if exhausted:
                         stream.end()
                     else:
-                        fresh = seen.fresh(chunk)
-                        pulled += len(fresh)
-                        stream.ask(fresh)
+                        stream.ask(seen.fresh(chunk))
                 arrived = stream.take()
                 if not arrived:
                     return
-                done += len(arrived)
-                self._report(done, pulled, self.counts.tokens - before)
                 yield from arrived
 
     def _record(self, completions: list[Completion]) -> None:

@@ -38,9 +38,9 @@ _SCORE_LOGITS = 1 << 25  # logit elements at a time in `score` (128 MiB in float
 class LocalEngine:
     """Samples, scores and embeds with the weights of `path`, as policy `policy_id`.
 
-    batch_rows: most rows in one decode batch; memory_bytes: what its KV cache and logits may take, which lowers the
-    rows of long batches. threads: torch's thread count for the process (None leaves it). pooling: what `embed` takes of the last
-    hidden states. Raises UserError for a folder that holds no model.
+    batch_rows: most rows in one decode batch; memory_bytes: what its KV cache and logits may take, which lowers the rows of long batches; None is
+    1 GiB, on a GPU half of its memory. threads: torch's thread count for the process (None leaves it). device: "auto" is the first GPU where there
+    is one. pooling: what `embed` takes of the last hidden states. Raises UserError for a folder that holds no model.
     """
 
     capabilities: Capabilities = frozenset({"logprobs", "tokens", "score", "embed", "update", "batches", "structured"})
@@ -53,8 +53,9 @@ class LocalEngine:
         threads: int | None = None,
         batch_rows: int = 512,
         model: str = "",
-        dtype: Literal["float32", "float64"] = "float32",
-        memory_bytes: int = 1 << 30,
+        dtype: Literal["float32", "float64", "bfloat16"] = "float32",
+        device: Literal["cpu", "cuda", "auto"] = "cpu",
+        memory_bytes: int | None = None,
         pooling: Literal["mean", "last"] = "mean",
         on_progress: Progress | None = None,
     ) -> None:
@@ -63,13 +64,15 @@ class LocalEngine:
         if threads is not None:
             torch.set_num_threads(threads)
         self.path, self.policy_id, self.model = Path(path), policy_id, model
-        self.batch_rows, self.memory_bytes, self.pooling, self.on_progress = batch_rows, memory_bytes, pooling, on_progress
+        self.batch_rows, self.pooling, self.on_progress = batch_rows, pooling, on_progress
+        self.device = usable_device(device)
+        self.memory_bytes = memory_bytes or (1 << 30 if self.device == "cpu" else torch.cuda.get_device_properties(0).total_memory // 2)
         self.config, self.tokenizer = open_folder(self.path)
         self.decoder: Decoder
         if fusible(self.config):
-            self.decoder = FusedDecoder(self.config, load_weights(self.path), getattr(torch, dtype))
+            self.decoder = FusedDecoder(self.config, load_weights(self.path), getattr(torch, dtype), self.device)
         else:
-            self.decoder = CausalLM(self.path, self.config, getattr(torch, dtype))
+            self.decoder = CausalLM(self.path, self.config, getattr(torch, dtype), self.device)
         self.eos = end_tokens(self.path, self.config, self.tokenizer)
         self._stops: dict[tuple[str, ...], StopStrings] = {}
         self._pieces: list[str] = []
@@ -150,7 +153,7 @@ class LocalEngine:
                 self.decoder,
                 [prompts[k] for k in order],
                 [len(groups[k]) for k in order],
-                DrawRule.of([r.sampling for r in rows], self.decoder.vocab, self.decoder.dtype),
+                DrawRule.of([r.sampling for r in rows], self.decoder.vocab, self._wide(), self.device),
                 np.array([r.seed & 0xFFFFFFFFFFFFFFFF for r in rows], np.uint64),
                 np.array([self._limit(r, len(prompts[r.input_key])) for r in rows], np.int64),
                 self.eos,
@@ -213,11 +216,15 @@ class LocalEngine:
             self._masking = Grammars(self.tokenizer, self.decoder.vocab, self.eos)
         return self._masking
 
+    def _wide(self) -> torch.dtype:
+        """The type of log-probs: float32 where the weights are shorter."""
+        return torch.float32 if self.decoder.dtype.itemsize < 4 else self.decoder.dtype
+
     def _limit(self, request: Request, prompt: int) -> int:
         return max(1, min(request.sampling.max_tokens, self.decoder.context - prompt))
 
     def _rows_that_fit(self, columns: int) -> int:
-        row = columns * self.decoder.kv_bytes + self.decoder.vocab * _LOGIT_COPIES * self.decoder.dtype.itemsize
+        row = columns * self.decoder.kv_bytes + self.decoder.vocab * _LOGIT_COPIES * self._wide().itemsize
         return max(1, min(self.batch_rows, self.memory_bytes // row))
 
     def _stopped(self, rows: Sequence[Request]) -> Stopped | None:
@@ -274,9 +281,9 @@ class LocalEngine:
         step = max(1, _SCORE_LOGITS // self.decoder.vocab)
         for a in range(0, len(ids) - 1, step):
             b = min(a + step, len(ids) - 1)
-            logits = self.decoder.head(hidden[a:b])
-            target = torch.tensor(ids[a + 1 : b + 1])
-            out[a + 1 : b + 1] = (logits.gather(-1, target[:, None])[:, 0] - logits.logsumexp(-1)).numpy()
+            logits = self.decoder.head(hidden[a:b]).to(self._wide())
+            target = torch.tensor(ids[a + 1 : b + 1], device=logits.device)
+            out[a + 1 : b + 1] = (logits.gather(-1, target[:, None])[:, 0] - logits.logsumexp(-1)).cpu().numpy()
         return out
 
     def embed(self, texts: Sequence[str]) -> Float32:
@@ -289,7 +296,7 @@ class LocalEngine:
                 for row, j in enumerate(part):
                     if n := len(ids[j]):
                         pooled = hidden[row, :n].mean(0) if self.pooling == "mean" else hidden[row, n - 1]
-                        out[j] = torch.nn.functional.normalize(pooled, dim=0).numpy()
+                        out[j] = torch.nn.functional.normalize(pooled.float(), dim=0).cpu().numpy()
         return out
 
     # ---- weights and text
@@ -313,6 +320,15 @@ class LocalEngine:
 
     def close(self) -> None:
         """Nothing is held beyond memory."""
+
+
+def usable_device(device: str) -> str:
+    """"auto" -> "cuda" where torch sees a GPU, else "cpu". Raises UserError for a GPU that isn't there."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("engine.device is cuda, but torch sees no GPU here; use device = \"cpu\" or \"auto\"")
+    return device
 
 
 def _sample_order(request: Request) -> tuple[int, int, str]:

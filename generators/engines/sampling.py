@@ -35,14 +35,22 @@ class DrawRule:
     truncated: bool
 
     @classmethod
-    def of(cls, samplings: Sequence[Sampling], vocab: int, dtype: torch.dtype = torch.float32) -> DrawRule:
+    def of(cls, samplings: Sequence[Sampling], vocab: int, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> DrawRule:
         greedy = torch.tensor([s.temperature <= 0 for s in samplings], dtype=torch.bool)
         temperature = torch.tensor([s.temperature if s.temperature > 0 else 1.0 for s in samplings], dtype=dtype)
         # A greedy row is never truncated: its log-prob is the model's own.
         top_p = torch.tensor([s.top_p if s.temperature > 0 else 1.0 for s in samplings], dtype=dtype)
         top_k = torch.tensor([s.top_k if s.temperature > 0 and 0 < s.top_k < vocab else vocab for s in samplings], dtype=torch.int64)
-        return cls(temperature, greedy, top_p, top_k, bool(greedy.all()), bool(greedy.any()), bool((temperature != 1).any()),
-                   bool((top_p < 1).any() or (top_k < vocab).any()))
+        return cls(
+            temperature.to(device),
+            greedy.to(device),
+            top_p.to(device),
+            top_k.to(device),
+            all_greedy=bool(greedy.all()),
+            any_greedy=bool(greedy.any()),
+            scaled=bool((temperature != 1).any()),
+            truncated=bool((top_p < 1).any() or (top_k < vocab).any()),
+        )
 
     def take(self, rows: Tensor | slice) -> DrawRule:
         """The rule of some rows; the flags stay as they are, so that dropping a row never changes another row's arithmetic."""
@@ -53,7 +61,7 @@ class DrawRule:
 def truncate(logp: Tensor, top_p: Tensor, top_k: Tensor) -> Tensor:
     """log-probs [n, v] -> renormalised log-probs with -inf outside the kept tokens; the likeliest token is always kept."""
     ranked, order = logp.sort(dim=-1, descending=True, stable=True)
-    rank = torch.arange(logp.shape[-1])
+    rank = torch.arange(logp.shape[-1], device=logp.device)
     ranked = ranked.masked_fill(rank >= top_k[:, None], -torch.inf)
     probs = ranked.softmax(-1)
     before = probs.cumsum(-1, dtype=torch.float64) - probs  # mass strictly above each token
@@ -74,7 +82,9 @@ def inverse_cdf(logp: Tensor, uniform: Tensor) -> Tensor:
 
 
 def draw(logits: Tensor, uniform: Tensor, rule: DrawRule) -> tuple[Tensor, Tensor]:
-    """logits [n, v], uniforms float64[n] -> (token int64[n], behaviour log-prob [n])."""
+    """logits [n, v], uniforms float64[n] -> (token int64[n], behaviour log-prob [n]). Half precision ends at the logits: log-probs are float32."""
+    if logits.dtype.itemsize < 4:
+        logits = logits.float()
     step = max(1, _CHUNK // logits.shape[-1])
     if len(logits) > step:
         slices = [slice(a, a + step) for a in range(0, len(logits), step)]

@@ -54,7 +54,7 @@ class Scheduler:
         try:
             yield from run.answers()
         finally:
-            run.open = False
+            run.leave()
             if not self._closed:
                 self._loop.call_soon_threadsafe(self._abandon, run)
 
@@ -255,12 +255,14 @@ class Scheduler:
 
     def _cancel(self, keys: frozenset[str]) -> None:
         for run in self._runs:
-            found = [job for job in run.jobs if job.request.key in keys]
+            self._arrived(run)
+        found = [job for run in self._runs for job in run.jobs if job.request.key in keys]
+        for run in self._runs:  # what is nowhere yet may still be pulled
             run.unwanted |= keys - {job.request.key for job in found}
-            self._stop(found)
+        self._stop(found)
 
     def _abandon(self, run: _Run) -> None:
-        run.open = False
+        run.leave()
         self._stop(list(run.jobs))
         self._runs.discard(run)
 
@@ -322,8 +324,7 @@ class _Run:
         try:
             while self.open:
                 self._room.acquire()
-                request = next(requests, None)
-                if request is None or not self.open:
+                if not self.open or (request := next(requests, None)) is None or not self.open:
                     break
                 pulled += 1
                 self.inbox.append(request)
@@ -334,6 +335,11 @@ class _Run:
             return self.broken(error)  # and the run never counts as finished: its consumer has to come to the error
         self._pulled = pulled
         self._answers.put(None)  # so that a consumer that has everything looks up
+
+    def leave(self) -> None:
+        """Nothing more is pulled; a thread that waits for room ends."""
+        self.open = False
+        self._room.release()
 
     def answer(self, completion: Completion) -> None:
         if self.open:

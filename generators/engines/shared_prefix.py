@@ -65,7 +65,7 @@ class Trunk:
 class SharedPrefixCache:
     """By layer: rests [kv heads, groups, rest columns, head dim], left-padded to one width; own tokens [kv heads, rows, new, head dim].
 
-    `length` int64[groups] is each prompt's own length, `owner` int64[rows] each row's group, `filled` the sampled tokens so far.
+    `length` int64[groups] is each prompt's own length, `owner` int64[rows] each row's group (both on the CPU), `filled` the sampled tokens so far.
     """
 
     def __init__(
@@ -104,18 +104,21 @@ class SharedPrefixCache:
                 cache.zero_()  # padding is multiplied by a weight of 0, and 0 x NaN is NaN
             pad = torch.arange(self.width) < self.width - torch.from_numpy(rest)[:, None]
             self.mask = torch.zeros(pad.shape, dtype=dtype, device=device).masked_fill_(pad.to(device), -torch.inf)[:, None]
-        self.length = torch.tensor(list(lengths), device=device)
-        self._seat(torch.arange(groups, device=device).repeat_interleave(torch.tensor(list(counts), device=device)))
+        self.length = torch.tensor(list(lengths))
+        self._seat(torch.arange(groups).repeat_interleave(torch.tensor(list(counts))))
 
     def _seat(self, owner: Tensor) -> None:
-        """Gives each row a seat in its group: `seats` int64[groups, widest group] holds row numbers, row 0 where a seat is empty."""
-        self.owner = owner
+        """Gives each row a seat in its group: `seats` int64[groups, widest group] holds row numbers, row 0 where a seat is empty.
+
+        Counted on the CPU whatever the device, so that no step waits for a device to answer.
+        """
         sizes = torch.bincount(owner, minlength=len(self.length))
-        first, numbers = sizes.cumsum(0) - sizes, torch.arange(len(owner), device=owner.device)
-        self.seat = numbers - first[owner]
-        self.seats = owner.new_zeros(len(sizes), int(sizes.max()))
-        self.seats[owner, self.seat] = numbers
-        self.even = bool((sizes == sizes[0]).all())
+        first, numbers = sizes.cumsum(0) - sizes, torch.arange(len(owner))
+        seats = owner.new_zeros(len(sizes), int(sizes.max()))
+        seat = numbers - first[owner]
+        seats[owner, seat] = numbers
+        self.even, self.owner, device = bool((sizes == sizes[0]).all()), owner, self.angles[0].device
+        self.group_of, self.seat, self.seats, self.position = (x.to(device) for x in (owner, seat, seats, self.length[owner]))
 
     def write_trunk(self, layer: int, trunk: Trunk, keys: Tensor, values: Tensor) -> None:
         """keys, values [kv heads, tokens, d]."""
@@ -129,7 +132,7 @@ class SharedPrefixCache:
 
     def rotation(self) -> tuple[Tensor, Tensor]:
         """cos and sin [rows, head dim] at the position of each row's next token."""
-        positions = self.length[self.owner] + self.filled
+        positions = self.position + self.filled
         return self.angles[0][positions], self.angles[1][positions]
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -175,17 +178,19 @@ class SharedPrefixCache:
         self.filled += 1
 
     def keep(self, rows: Tensor) -> None:
-        """Keeps these rows (int64, ascending) and the prompts that they continue; in place, so that no second cache is ever allocated."""
+        """Keeps these rows (int64 on the CPU, ascending) and the prompts that they continue; in place, so that no second cache is ever allocated."""
+        at = rows.to(self.angles[0].device)
         for own in (self.keys, self.values):
-            own[:] = [_kept(cache, rows, slice(0, self.filled)) for cache in own]
+            own[:] = [_kept(cache, at, slice(0, self.filled)) for cache in own]
         groups, owner = self.owner[rows].unique(return_inverse=True)
         if len(groups) < len(self.length):
+            at = groups.to(at.device)
             for rest in (self.rest_keys, self.rest_values):
-                rest[:] = [_kept(cache, groups, slice(None)) for cache in rest]
-            self.length, self.mask = self.length[groups], None if self.mask is None else self.mask[groups]
-        kept, trunks = rows.cpu(), []
+                rest[:] = [_kept(cache, at, slice(None)) for cache in rest]
+            self.length, self.mask = self.length[groups], None if self.mask is None else self.mask[at]
+        trunks = []
         for t in self.trunks:
-            a, b = torch.searchsorted(kept, torch.tensor([t.rows.start, t.rows.stop])).tolist()
+            a, b = torch.searchsorted(rows, torch.tensor([t.rows.start, t.rows.stop])).tolist()
             if b > a:
                 t.rows = slice(a, b)
                 trunks.append(t)
@@ -200,7 +205,7 @@ class SharedPrefixCache:
     def _by_row(self, x: Tensor, fold: int) -> Tensor:
         """The way back: [K·groups, seats·r, ·] -> [K, rows, r, ·]."""
         seated = x.view(self.kv_heads, *self.seats.shape, fold, x.shape[-1])
-        return seated.flatten(1, 2) if self.even else seated[:, self.owner, self.seat]
+        return seated.flatten(1, 2) if self.even else seated[:, self.group_of, self.seat]
 
 
 def _kept(cache: Tensor, items: Tensor, columns: slice) -> Tensor:

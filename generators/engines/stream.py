@@ -57,6 +57,12 @@ def as_recorded(completion: Completion) -> Completion:
 
 
 _END = object()
+Report = Callable[[int, int, int], object]
+"""(answers taken, requests asked, tokens sampled now)"""
+
+
+def _unreported(done: int, asked: int, tokens: int) -> None:
+    pass
 
 
 class LedgeredStream:
@@ -66,9 +72,10 @@ class LedgeredStream:
     knows. That bounds what a crash sends again. An engine with `check(requests)` sees all that is asked before anything is written.
     """
 
-    def __init__(self, engine: Engine, ledger: RequestLedger, window: int, counts: Counts) -> None:
+    def __init__(self, engine: Engine, ledger: RequestLedger, window: int, counts: Counts, report: Report = _unreported) -> None:
         self.engine, self.ledger, self.window, self.counts = engine, ledger, window, counts
         self.outstanding = 0  # asked and not yet taken
+        self._report, self._total, self._tokens = report, 0, 0
         self._ready: list[Completion] = []
         self._inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()  # to the recorder
         self._asked: queue.SimpleQueue[Request | None] = queue.SimpleQueue()  # to the engine
@@ -98,6 +105,7 @@ class LedgeredStream:
         self._ready += known.values()
         self.counts.replayed += len(known)
         self.outstanding += len(wanted)
+        self._total += len(wanted)
 
     def end(self) -> None:
         """Nothing more will be asked: engines that hold answers back for company let them go."""
@@ -119,12 +127,22 @@ class LedgeredStream:
             if isinstance(arrived, BaseException):
                 self._ready = got
                 raise arrived
+            if not arrived:
+                break  # woken
             got += arrived
+            tokens = sum(len(c.tokens) for c in arrived)
             self.counts.generated += len(arrived)
-            self.counts.tokens += sum(len(c.tokens) for c in arrived)
+            self.counts.tokens += tokens
+            self._tokens += tokens
         self.counts.seconds += time.perf_counter() - began
         self.outstanding -= len(got)
+        if got:
+            self._report(self._total - self.outstanding, self._total, self._tokens)
         return got
+
+    def wake(self) -> None:
+        """From any thread: whoever waits in `take` returns, with what there is."""
+        self._out.put([])
 
     def cancel(self, keys: Iterable[str]) -> None:
         """These are answered as cancelled, if they are not answered by then. The ledger notes that they were given up: no failure, no repeat."""

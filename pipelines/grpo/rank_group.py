@@ -28,6 +28,7 @@ ROOT = Path(__file__).parents[2]
 LOG = Path("logs") / "ranks.log"
 START_S = 600.0  # until every rank has called: torch is imported first, on a loaded machine or from a cold disk
 CLOSE_S = 10.0
+ECHO_S = 3.0  # after one rank's error, until another's death must have been noticed
 
 
 class RankGroup:
@@ -114,12 +115,25 @@ class RankGroup:
                     answer = receive(key.fileobj)  # type: ignore[arg-type]
                     if answer is None:
                         raise self._died(key.data)
-                    if "error" in answer:  # the others may wait for this one for ever
-                        self.close()
-                        raise (UserError if answer["kind"] == "UserError" else SynthError)(answer["error"])
+                    if "error" in answer:
+                        waiting.unregister(key.fileobj)
+                        raise self._failed(answer, waiting)
                     answers[key.data] = answer
                     waiting.unregister(key.fileobj)
         return answers[0]
+
+    def _failed(self, answer: Mapping[str, Any], waiting: selectors.BaseSelector) -> SynthError:
+        """What one rank said, or that another died: its neighbours' broken connections may be heard of first. The others would wait for ever."""
+        deadline = time.monotonic() + ECHO_S
+        while answer["kind"] == "failure" and waiting.get_map() and (left := deadline - time.monotonic()) > 0:
+            for key, _ in waiting.select(left):
+                if receive(key.fileobj) is None:  # type: ignore[arg-type]
+                    return self._died(key.data)
+                waiting.unregister(key.fileobj)
+        self.close()
+        if answer["kind"] == "failure":
+            return SynthError(f"{answer['error']}; nothing is lost, go on with `synth resume {self.home}` ({self.home / LOG} says more)")
+        return (UserError if answer["kind"] == "UserError" else SynthError)(answer["error"])
 
     def _died(self, rank: int) -> SynthError:
         self.close()

@@ -34,7 +34,7 @@ def main() -> int:
             answer = {"error": str(error), "kind": "UserError" if isinstance(error, UserError) else "SynthError"}
         except Exception as error:  # noqa: BLE001 - the run says it
             traceback.print_exc()
-            answer = {"error": f"rank {os.environ['RANK']} of the trainer failed: {type(error).__name__}: {error}", "kind": "SynthError"}
+            answer = {"error": f"rank {os.environ['RANK']} of the trainer failed: {type(error).__name__}: {error}"[:500], "kind": "failure"}
         connection.sendall(frame(answer))
     return 0
 

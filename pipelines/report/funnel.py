@@ -17,7 +17,7 @@ RULES = (
     "unreadable", "proof", "copy", "leak", "repeated", "duplicate", "heldout", "quality", "answer", "unjudged", "band", "mixed", "weights",
     "verifier", "budget",
 )  # fmt: skip
-"""In the order in which candidates meet them; other rules follow by name."""
+"""In the order in which candidates meet them within a stage; other rules follow by name."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,8 @@ def steps(lake: Lake) -> pl.DataFrame:
     return lake.query(
         f"""
         WITH ranked AS (
-            SELECT strategy, round, candidate_id, kept, rule, CASE rule {place} ELSE {len(RULES)} END AS place
+            SELECT strategy, round, candidate_id, kept, rule,
+                   CASE stage WHEN 'audit' THEN 100 WHEN 'select' THEN 200 ELSE 0 END + CASE rule {place} ELSE {len(RULES)} END AS place
             FROM decisions WHERE candidate_id <> problem_id
         ), each AS (
             SELECT strategy, round, candidate_id, arg_min(rule, (place, rule)) FILTER (NOT kept) AS rule, min(place) FILTER (NOT kept) AS place

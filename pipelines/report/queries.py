@@ -50,6 +50,7 @@ def steps(lake: Lake) -> pl.DataFrame:
     rows = rows.with_columns(
         sampled_per_second=pl.when(pl.col("generate_seconds") > 0).then(pl.col("sampled_tokens") / pl.col("generate_seconds")),
         trained_per_second=pl.when(learning > 0).then(pl.col("tokens") / learning),
+        ratio_mean=pl.when(pl.col("ratio_mean") > 0).then(pl.col("ratio_mean")),  # a step that learned nothing has none
     )
     per_point = -(-rows.height // MAX_POINTS) if rows.height else 1
     numbers = [c for c, kind in rows.schema.items() if kind.is_numeric() and c not in ("at", "round", "step", "shard")]

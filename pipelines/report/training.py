@@ -26,6 +26,7 @@ CURVES = (
     Curve("Gradient norm", {"norm": "grad_norm"}, ".2f", "before clipping; spikes are unstable steps"),
     Curve("KL to the first policy", {"KL": "kl"}, ".3f", "how far the policy has moved, where the objective asks for it"),
     Curve("Clipped tokens", {"share": "clip_share"}, ".1%", "share of tokens whose ratio was clipped; far above a few per cent, steps are too large"),
+    Curve("Ratio", {"ratio": "ratio_mean"}, ".3f", "mean probability ratio of the trained tokens; far from 1, the rollouts are too old"),
     Curve(
         "Throughput",
         {"sampling": "sampled_per_second", "training": "trained_per_second"},
@@ -33,7 +34,7 @@ CURVES = (
         "tokens a second, while sampling and while training; a steady fall means that something fills up",
     ),
 )
-SILENT_AT_ZERO = ("kl", "clip_share")  # what an objective that does not ask for it leaves at 0
+SILENT_AT = {"kl": 0, "clip_share": 0, "ratio_mean": 1}  # what an objective that does not ask for it, or learns on policy, leaves there
 SMOOTHED_FROM = 20
 MAX_LABELS = 8
 MAX_HISTOGRAMS = 6
@@ -59,7 +60,7 @@ def _tells(steps: pl.DataFrame, column: str) -> bool:
     if column not in steps.columns:
         return False
     values = steps[column].drop_nulls()
-    return len(values) > 0 and (column not in SILENT_AT_ZERO or bool((values != 0).any()))
+    return len(values) > 0 and (column not in SILENT_AT or bool((values != SILENT_AT[column]).any()))
 
 
 def _curve(steps: pl.DataFrame, one: Curve) -> Figure:

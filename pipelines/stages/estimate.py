@@ -16,7 +16,7 @@ from filters.adaptive import decide
 from filters.difficulty import PRESETS, Band, estimate, priors_of
 from pipelines.judging import Judge
 from pipelines.problems import problems_by_id
-from pipelines.rollout import make_groups
+from pipelines.rollout_stream import sample_and_judge
 from pipelines.run import Run
 from pipelines.stages.base import Summary
 from pipelines.stages.rows import rollouts_of, sampled_tables, shards_of
@@ -89,8 +89,7 @@ def _sample_wave(run: Run, round: int, wave: int, ids: Sequence[str], n: int, la
             specs = [
                 RolloutSpec(p, n, run.recipe.sampling.sampling(), stream="probe", key=("adaptive", wave)) for p in problems_by_id(run, list(chunk))
             ]
-            made = rollouts.sample(specs)
-            _, verdicts = make_groups(specs, made, asker.tools)
+            made, _, verdicts = sample_and_judge(rollouts, specs, asker.tools)
             tables = sampled_tables(run, round, "estimate", last + done, specs, made, verdicts)
             tables["requests"] += asker.requests(round, "estimate", last + done)
             run.lake.commit(round, "estimate", last + done, tables)

@@ -16,7 +16,7 @@ from pipelines.evaluate import scores
 from pipelines.intervals import paired_difference
 from pipelines.judging import Judge
 from pipelines.problems import HELDOUT, heldout_sets
-from pipelines.rollout import make_groups
+from pipelines.rollout_stream import sample_and_judge
 from pipelines.run import Run
 from pipelines.stages.base import Summary
 from pipelines.stages.rows import rollouts_of, sampled_tables, shards_of
@@ -35,8 +35,7 @@ def evaluate_stage(run: Run, round: int) -> Summary:
         if not run.lake.has_shard(round, "evaluate", shard):
             where = {"round": round, "stage": "evaluate", "shard": shard, "policy_id": policy.id, "benchmark": benchmark}
             specs = [RolloutSpec(p, part.n, run.recipe.sampling.sampling(), stream="evaluate") for p in chunk if p.id not in known]
-            made = rollouts.sample(specs)
-            _, verdicts = make_groups(specs, made, asker.tools)
+            made, _, verdicts = sample_and_judge(rollouts, specs, asker.tools)
             by_rollout = {v.rollout_id: v for v in verdicts}
             known |= {s.problem.id: eval_row(chains, s.problem, made[s.group_id], by_rollout) for s in specs}
             tables = sampled_tables(run, round, "evaluate", shard, specs, made, verdicts)

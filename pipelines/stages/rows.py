@@ -11,6 +11,9 @@ from filters.tables import verdict_row
 from pipelines.rollout import Rollouts
 from pipelines.run import Run
 
+PRIORITY = {"train": 2, "evaluate": 1, "probe": 1, "estimate": 1}
+"""Whose requests go first where one engine serves several at once: a training step waits for its rollouts; synthesis (0) waits for nobody."""
+
 
 def rollouts_of(run: Run, round: int, stage: str, policy: PolicyVersion | None = None) -> Rollouts:
     """How this stage samples with `policy`, which the engine holds; None = the newest."""
@@ -24,6 +27,7 @@ def rollouts_of(run: Run, round: int, stage: str, policy: PolicyVersion | None =
         seed=run.recipe.seed,
         key=(round, stage),
         purpose=stage,
+        priority=PRIORITY.get(stage, 0),
     )
 
 

@@ -43,7 +43,7 @@ def train_stage(run: Run, round: int) -> Summary:
     lines = run.lake.shard_lines(round, "train")
     done = max((line["shard"] for line in lines), default=0)
     cursor = max((line["info"]["cursor"] for line in lines), default=0)
-    if done < part.steps:
+    if done < part.steps and not (part.tokens and trained_tokens(run, round) >= part.tokens):
         with ExitStack() as opened:
             trainer = open_trainer(run)
             opened.callback(trainer.close)
@@ -58,6 +58,10 @@ def train_stage(run: Run, round: int) -> Summary:
         "reward_first": trained[0] if trained else None,
         "reward_last": trained[-1] if trained else None,
     }
+
+
+def trained_tokens(run: Run, round: int) -> int:
+    return int(run.lake.query("SELECT coalesce(sum(tokens), 0) FROM train_steps WHERE round = ?", (round,)).item())
 
 
 def why_nothing(probed: int, solved: int) -> str:
@@ -91,7 +95,8 @@ class _Learned:
 
 
 def _train(course: _Course, done: int, cursor: int) -> None:
-    run, round, last = course.run, course.round, course.run.recipe.train.steps
+    run, round, part = course.run, course.round, course.run.recipe.train
+    last = part.steps
     _check_engine(run)
     ahead: Sampled | None = None
     waited = 0.0  # that the learner has nothing to learn from
@@ -102,25 +107,28 @@ def _train(course: _Course, done: int, cursor: int) -> None:
         if sampled is None:
             sampled = course.sample(step, cursor, _sampler_of(run, round, step, newest))
             waited = time.perf_counter() - start
+        ends = step == last or bool(part.tokens) and trained_tokens(run, round) + sampled.tokens >= part.tokens
         if course.overlap is None:
             learned, ahead = _learn(course, sampled, newest), None
         else:
-            if step < last and sampled.policy.id != newest.id:
+            if not ends and sampled.policy.id != newest.id:
                 run.use_policy(newest)
             cursor = sampled.cursor
             learned, following = course.overlap.run(
                 lambda: _learn(course, sampled, newest),  # noqa: B023 - both are over before the next turn
-                lambda: course.sample(step + 1, cursor, newest) if step < last else None,  # noqa: B023
+                lambda: course.sample(step + 1, cursor, newest) if not ends else None,  # noqa: B023
             )
             ahead = following if isinstance(following, Sampled) else None
         late = time.perf_counter() - learned.ended if ahead is not None else 0.0
         _commit(course, sampled, newest, learned, waited, time.perf_counter() - start)
         waited = late
         cursor = sampled.cursor
-        if course.overlap is None or step == last:
+        if course.overlap is None or ends:
             run.use_policy(learned.policy)
         if course.overlap is not None and isinstance(following, Exception):
             raise following
+        if ends:
+            break
 
 
 def _sampler_of(run: Run, round: int, step: int, newest: PolicyVersion) -> PolicyVersion:
@@ -179,7 +187,7 @@ def _commit(course: _Course, sampled: Sampled, before: PolicyVersion, learned: _
         groups=len(groups),
         groups_sampled=sum(len(s.sampled) for s in sampled.batches),
         rollouts=sum(len(g.rollouts) for g in groups),
-        tokens=sum(r.response_length for g in groups for r in g.rollouts),
+        tokens=sampled.tokens,
         seconds=seconds,
         generate_seconds=sampled.seconds,
         wait_seconds=waited,
@@ -198,9 +206,9 @@ def _commit(course: _Course, sampled: Sampled, before: PolicyVersion, learned: _
 
 def _prune(run: Run, round: int, step: int) -> None:
     """Older checkpoints go; the last of every round stays (its policy can be evaluated, exported, compared)."""
-    last = run.recipe.train.steps
+    kept = set(run.lake.query("SELECT round, max(step) FROM train_steps WHERE round < ? GROUP BY round", (round,)).iter_rows())
     for folder in (run.dir / "policies").glob("r*-s*"):
         of_round, of_step = (int(part[1:]) for part in folder.name.split("-"))
-        stale = of_step <= step - KEEP_CHECKPOINTS if of_round == round else of_round < round and of_step != last
+        stale = of_step <= step - KEEP_CHECKPOINTS if of_round == round else of_round < round and (of_round, of_step) not in kept
         if stale:
             shutil.rmtree(folder, ignore_errors=True)

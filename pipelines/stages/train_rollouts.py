@@ -42,6 +42,11 @@ class Sampled:
     states: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
 
+    @property
+    def tokens(self) -> int:
+        """Response tokens that the step learns from."""
+        return sum(r.response_length for g in self.groups for r in g.rollouts)
+
     def tables(self, run: Run, round: int) -> dict[str, Any]:
         """Its rows for the shard of its optimizer step."""
         tables: dict[str, Any] = {}
@@ -89,7 +94,7 @@ def sample(run: Run, round: int, step: int, cursor: int, problems: Sequence[Prob
             )
             for s in run.strategies
         }
-        made = sample_step(run.strategies, contexts, main, rollouts.sample, asker.tools)
+        made = sample_step(run.strategies, contexts, main, rollouts.sample, asker.tools, rollouts if rollouts.streams else None)
         groups, factors = apply_edits(made.main, made.edits)
         groups, refused = refuse_leaks(groups, {p.id for p in problems}, run.heldout, round=round, step=step)
         sampled.refused.extend(refused)

@@ -4,6 +4,8 @@ Work, on a random Qwen3 (4 layers, hidden 128, vocabulary 600) in float32 with o
 - groups: 64 prompts x 8 samples x 32 new tokens, nothing ends early;
 - prefix: 128 prompts of 340 tokens that differ in their last 20 only, one sample each of U(8, 128) tokens. transformers stops a row at its own
   length too and goes on until the last one; only the tokens asked for count.
+- structured: replies of the seed policy, which knows no JSON, under a JSON schema with a text of any length in it, each with its own room of
+  30 to 96 tokens; how many are valid, and how fast.
 The clock is the process's CPU time, so that a busy machine measures the same; the two take turns and the median of each counts.
 Prints one JSON line per work and prompt shape: engine and transformers tokens/s, their ratio.
 """
@@ -11,6 +13,7 @@ Prints one JSON line per work and prompt shape: engine and transformers tokens/s
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import random
 import tempfile
@@ -21,6 +24,7 @@ from statistics import median
 from typing import Any
 
 VOCAB = 600
+SEED_POLICY = Path(__file__).parents[2] / "data" / "policies" / "arithmetic"
 
 
 def build(folder: Path, layers: int, hidden: int) -> Any:
@@ -101,6 +105,42 @@ def compare(engine: Any, model: Any, texts: Sequence[str], samples: int, news: S
     return {name: median(values) for name, values in speed.items()}
 
 
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "maxLength": 12},
+        "n": {"type": "integer"},
+        "tags": {"type": "array", "items": {"enum": ["a", "bb"]}, "maxItems": 3},
+        "note": {"type": "string"},
+    },
+    "required": ["name", "n", "tags"],
+    "additionalProperties": False,
+}
+
+
+def structured(replies: int, threads: int) -> None:
+    import jsonschema
+
+    from data.records import Request, Sampling
+    from generators.engines.local import LocalEngine
+
+    rng, form = random.Random(0), {"json_schema": SCHEMA}
+    requests = [
+        Request("bench", Sampling(max_tokens=rng.randint(30, 96)), i, i % 8, messages=({"role": "user", "content": f"{i // 8}+4=?"},), structured=form)
+        for i in range(replies)
+    ]
+    engine = LocalEngine(SEED_POLICY, policy_id="bench", threads=threads)
+    begun = time.process_time()
+    answers = list(engine.generate(requests))
+    took, valid = time.process_time() - begun, 0
+    for answer in answers:
+        with contextlib.suppress(ValueError, jsonschema.ValidationError):
+            jsonschema.validate(json.loads(answer.text), SCHEMA)
+            valid += answer.finish == "stop"
+    speed = round(sum(len(a.tokens) for a in answers) / took)
+    print(json.dumps({"bench": "engine", "work": "structured", "replies": replies, "valid": valid, "engine_tok_s": speed, "clock": "cpu"}), flush=True)
+
+
 def print_line(work: dict[str, Any], speed: dict[str, float], shape: dict[str, Any]) -> None:
     ratio = round(speed["ours"] / speed["theirs"], 2)
     figures = {"engine_tok_s": round(speed["ours"]), "transformers_tok_s": round(speed["theirs"]), "ratio": ratio}
@@ -109,7 +149,7 @@ def print_line(work: dict[str, Any], speed: dict[str, float], shape: dict[str, A
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="synth bench engine", description=__doc__.splitlines()[0] if __doc__ else None)
-    for name, value in {"prompts": 64, "samples": 8, "new": 32, "layers": 4, "hidden": 128, "reps": 3, "threads": 1}.items():
+    for name, value in {"prompts": 64, "samples": 8, "new": 32, "layers": 4, "hidden": 128, "reps": 3, "threads": 1, "replies": 1000}.items():
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--json", action="store_true", help="accepted for all benchmarks; this one prints JSON anyway")
     options = parser.parse_args(argv)
@@ -128,6 +168,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         texts, news = [shared + rest for rest in prompts(128, 20, 20)], [rng.randint(8, 128) for _ in range(128)]
         speed = compare(engine, model, texts, 1, news, options.reps)
         print_line({"work": "prefix", "prompts": 128, "prompt_tokens": [340, 340], "shared_tokens": 320, "new": [8, 128]}, speed, shape)
+    structured(options.replies, options.threads)
     return 0
 
 

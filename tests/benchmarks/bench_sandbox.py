@@ -1,11 +1,13 @@
 """The sandbox beside a fresh `python -I` per program, on HumanEval's canonical programs and MBPP's references with all their tests.
 
-    python tests/benchmarks/bench_sandbox.py [throughput|matrix|soak] [--data ../shared/data] [--levels L1,L3] [--programs N]
+    python tests/benchmarks/bench_sandbox.py [throughput|matrix|soak|told] [--data ../shared/data] [--levels L1,L3] [--programs N]
 
 throughput: programs per second at each level and the ratio to fresh processes, interleaved in chunks; CPU seconds of everything involved (this
 process, zygotes, jobs, fresh interpreters), so that a busy machine does not change the figure; the clock's ratio is given too.
 matrix: 16 programs × 16 tests over 100 problems beside the ideal, cells / (single-cell rate × workers).
-soak: 10,000 programs in a row; processes, descriptors and memory before and after. Prints one JSON line per figure.
+soak: 10,000 programs in a row; processes, descriptors and memory before and after.
+told: correct and buggy solutions of a file that is not ours (`--pack`, rows as in HumanEvalPack: prompt, canonical_solution, buggy_solution, test,
+entry_point), through the `code` verifier: how many of each are judged rightly. Prints one JSON line per figure.
 """
 
 from __future__ import annotations
@@ -192,6 +194,33 @@ def soak(count: int) -> None:
     print(json.dumps({"figure": "soak", "programs": count, "level": seen.level, "seconds": round(seconds, 1), "before": before, "after": after}))
 
 
+def told(pack: Path) -> None:
+    """The reference is the correct solution: deadlines come from it, as they do for any problem that brings one."""
+    from data.records import Problem
+    from filters.verifiers.code import CodeVerifier
+
+    rows = [json.loads(line) for line in pack.read_text(encoding="utf-8").splitlines() if line.strip()]
+    names, pairs = [row["task_id"] for row in rows], []
+    for row in rows:
+        right, wrong = (row["prompt"] + row[key] for key in ("canonical_solution", "buggy_solution"))
+        spec = {"tests": [{"script": row["test"]}], "entry": row["entry_point"]}
+        problem = Problem(row["prompt"], right, "code", spec)
+        pairs += [(problem, right), (problem, wrong)]
+    began = time.perf_counter()
+    verdicts = CodeVerifier().verify_batch(pairs)
+    seconds = time.perf_counter() - began
+    missed = [f"{n} correct: {v.reason}" for n, v in zip(names, verdicts[::2]) if v.outcome != "pass"]
+    missed += [f"{n} buggy: {v.outcome} {v.reason}" for n, v in zip(names, verdicts[1::2]) if v.outcome != "fail"]
+    why: dict[str, int] = {}
+    for verdict in verdicts[1::2]:
+        kind = verdict.reason.split(": ")[1] if ": " in verdict.reason else verdict.outcome
+        why[kind] = why.get(kind, 0) + 1
+    right = sum(v.outcome == "pass" for v in verdicts[::2])
+    wrong = sum(v.outcome == "fail" for v in verdicts[1::2])
+    line = {"figure": "told", "problems": len(rows), "correct_passed": right, "buggy_failed": wrong, "buggy_by": why, "seconds": round(seconds, 1)}
+    print(json.dumps(line | {"misjudged": missed}))
+
+
 def state(sandbox: Sandbox) -> dict[str, Any]:
     pids = [pid for zygote in sandbox._zygotes for pid in _tree(zygote.process.pid)]
     rss = [int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4 for pid in (os.getpid(), *pids)]
@@ -201,16 +230,21 @@ def state(sandbox: Sandbox) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="?", default="throughput", choices=("throughput", "matrix", "soak"))
+    parser.add_argument("what", nargs="?", default="throughput", choices=("throughput", "matrix", "soak", "told"))
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--levels", default="")
     parser.add_argument("--programs", type=int, default=0, help="0: all (throughput), 10000 (soak)")
     parser.add_argument("--problems", type=int, default=100)
+    parser.add_argument("--pack", type=Path, help="JSON lines for told")
     args = parser.parse_args()
     if args.what == "throughput":
         throughput(args.data, [n for n in args.levels.split(",") if n] or ["L1", levels.best().level], args.programs)
     elif args.what == "matrix":
         matrix(args.problems, 16)
+    elif args.what == "told":
+        if args.pack is None:
+            parser.error("told needs --pack FILE")
+        told(args.pack)
     else:
         soak(args.programs or 10_000)
 

@@ -235,3 +235,18 @@ def test_references_of_mbpp_pass() -> None:
         for r in rows("mbpp.jsonl.gz")[::5]
     ]
     assert Counter(v.outcome for v in CodeVerifier().verify_batch(pairs)) == {"pass": len(pairs)}
+
+
+def test_late_is_unknown_where_the_reference_itself_is_out_of_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody knows then whether the program is wrong or the test too large; a wrong value stays wrong."""
+    from filters.sandbox.jobs import Limits
+    from filters.verifiers import code
+
+    short = Limits(0.2, 0.4)
+    monkeypatch.setattr(code, "REFERENCE_LIMITS", short)
+    monkeypatch.setattr(code, "Limits", lambda *given: Limits(*given) if given else short)
+    slow = "def f(n):\n    i = 0\n    while i < 10**9 * n: i += 1\n    return n"
+    problem = Problem("p", slow, "code", {"tests": [{"call": "f(0)", "expected": 0}, {"call": "f(1)", "expected": 1}], "entry": "f"})
+    verdicts = code.CodeVerifier().verify_batch([(problem, slow + "\n"), (problem, "def f(n):\n    return 2"), (problem, "def f(n):\n    return n")])
+    assert [v.outcome for v in verdicts] == ["unknown", "fail", "pass"]
+    assert "its reference itself takes more than" in verdicts[0].reason

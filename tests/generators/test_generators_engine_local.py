@@ -15,8 +15,11 @@ import torch
 from data.errors import UserError
 from data.records import Completion, PolicyVersion, Request, Sampling
 from generators.engines.base import Batched, Engine
+from generators.engines.folder import load_weights, open_folder
+from generators.engines.fused import FusedDecoder
 from generators.engines.ledgered import LedgeredEngine
 from generators.engines.local import LocalEngine
+from generators.engines.sampling import DrawRule, draw
 
 TEXTS = ["3+4=", "a longer prompt: 12*7 =", "x", "tell me, what is 100-1?", "3-4=", "0123456789"]
 
@@ -301,6 +304,39 @@ def test_update_replaces_the_weights_and_the_policy_id(qwen3, tmp_path):
     assert all("holds 'p2'" in c.error for c in engine.generate(asked()))
 
 
+def test_bfloat16_stays_near_and_its_log_probs_are_float32(policy):
+    engine, model = LocalEngine(policy, policy_id="p", dtype="bfloat16"), reference(policy)
+    got = list(engine.generate(asked(TEXTS + SHARED, n=2)))
+    far = np.concatenate([c.logp - teacher_forced(model, c.prompt_tokens, c.tokens) for c in got])
+    assert {c.logp.dtype for c in got} == {np.dtype(np.float32)} and np.abs(far).mean() < 0.05  # this model's logits reach 50
+    scores = {s.key: s.logp for s in engine.score([(c.key, [*c.prompt_tokens.tolist(), *c.tokens.tolist()]) for c in got])}
+    near = np.concatenate([scores[c.key][len(c.prompt_tokens) :] - c.logp for c in got])
+    assert np.abs(near).mean() < 0.05 and engine.embed(["x"]).dtype == np.float32
+
+
+def test_everything_is_made_on_the_decoders_device(qwen3):
+    """No GPU here: torch's "meta" device refuses to mix with tensors of another device, so a forward pass on it shows that none is left behind."""
+    config, _ = open_folder(qwen3)
+    weights = {name: w.to("meta") for name, w in load_weights(qwen3).items()}
+    decoder = FusedDecoder(config, weights, torch.bfloat16, "meta")
+    prompts = sorted([[7] * 20 + [i] * (1 + i % 3) for i in range(2, 8)] + [[3], [4, 5]])
+    cache, logits = decoder.start(prompts, [1, 2] * 4, 5)
+    assert len(cache.trunks) == 1 and logits.shape == (12, decoder.vocab) and logits.device.type == "meta"
+    assert decoder.step(cache, torch.zeros(12, dtype=torch.int64)).device.type == "meta"
+    cache.keep(torch.tensor([1, 2, 5, 6, 7, 9]))
+    assert decoder.step(cache, torch.zeros(6, dtype=torch.int64)).shape == (6, decoder.vocab)
+    assert decoder.hidden(torch.zeros(2, 4, dtype=torch.int64)).device.type == "meta"
+    rule = DrawRule.of([Sampling(top_k=3)] * 6, decoder.vocab, device="meta")
+    assert {t.device.type for t in draw(torch.zeros(6, decoder.vocab, device="meta"), torch.zeros(6, device="meta"), rule)} == {"meta"}
+
+
+def test_a_gpu_that_is_not_there_is_said_so(qwen3, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match="torch sees no GPU here"):
+        LocalEngine(qwen3, policy_id="p", device="cuda")
+    assert LocalEngine(qwen3, policy_id="p", device="auto").decoder.device.type == "cpu"
+
+
 def test_weights_of_another_shape_are_refused(engine, policy, tmp_path):
     from safetensors.torch import load_file, save_file
 
@@ -350,6 +386,8 @@ def test_progress_counts_up_to_every_row(qwen3):
 FRESH = """
 import hashlib, sys
 from data.records import Request, Sampling
+from generators.engines.folder import load_weights, open_folder
+from generators.engines.fused import FusedDecoder
 from generators.engines.ledgered import LedgeredEngine
 from generators.engines.local import LocalEngine
 noise = [bytes(int(sys.argv[2]) * n) for n in range(50)]  # another layout of memory in each process

@@ -427,6 +427,24 @@ def test_cancelled_keys_end_as_cancelled_wherever_they_are() -> None:
     scheduler.close()
 
 
+def test_a_key_cancelled_in_one_run_may_be_asked_in_another() -> None:
+    async def send(request: Request) -> Completion:
+        await asyncio.sleep(0.3 if request.seed == 0 else 0)
+        return answer(request)
+
+    scheduler = sends(send)
+    source = queue.SimpleQueue[Request | None]()
+    other = scheduler.run(iter(source.get, None), send)
+    source.put(asked(1))
+    next(other)  # it has begun
+    threading.Timer(0.1, scheduler.cancel, [[asked(0).key]]).start()
+    assert [c.finish for c in scheduler.run([asked(0)], send)] == ["cancelled"]
+    source.put(asked(0))
+    source.put(None)
+    assert [c.finish for c in other] == ["stop"]
+    scheduler.close()
+
+
 def test_closing_the_iterator_cancels_the_rest() -> None:
     done = 0
 
@@ -442,6 +460,7 @@ def test_closing_the_iterator_cancels_the_rest() -> None:
     answers.close()  # type: ignore[attr-defined]
     time.sleep(0.1)
     assert scheduler.in_flight == 0 and done <= 24
+    assert not [t for t in threading.enumerate() if t.name == "synth-scheduler-input"]  # nor is anything left that pulls
     assert len(list(scheduler.run([asked(i) for i in range(20)], send))) == 20  # and it goes on with others
     scheduler.close()
 

@@ -15,9 +15,11 @@ import pytest
 from data.errors import SynthError, UserError
 from flows.cli.main import main
 from flows.cli.torchrun import ranks_asked
+from pipelines.check import _check_gpus
 from pipelines.grpo.rank_group import RankGroup, visible
 from pipelines.grpo.remote import RemoteTrainer
 from pipelines.grpo.wire import frame, receive
+from pipelines.recipe import load_recipe
 from pipelines.run import read_lake
 
 ROOT = Path(__file__).parents[2]
@@ -119,6 +121,13 @@ def test_what_a_rank_refuses_is_the_runs_sentence(tmp_path: Path) -> None:
         group.ask({"do": "step"})
 
 
+def test_a_rank_that_fails_for_a_reason_nobody_thought_of_is_the_runs_sentence_too(tmp_path: Path) -> None:
+    group = RankGroup(2, threads=1, home=tmp_path)
+    with pytest.raises(SynthError, match=r"rank \d of the trainer failed: ValueError: a rank cannot 'dance'; nothing is lost, go on with"):
+        group.ask({"do": "dance"})
+    assert gone(group.pids) and "Traceback" in (tmp_path / "logs" / "ranks.log").read_text()
+
+
 def test_frames_carry_every_number_and_text() -> None:
     import socket
 
@@ -172,6 +181,25 @@ def test_wrong_values_are_one_sentence(problems: Path, tmp_path: Path, capsys: p
     said = capsys.readouterr().err
     assert says in said and said.count("\n") == 1
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        (["train.staleness=1", "engine.vllm.sleep_level=1"], "they work at once"),
+        (["train.ranks=2", "train.devices=[0, 1]"], "vLLM would start on the first GPUs"),
+        (["train.ranks=2", "train.devices=[0, 1]", 'engine.vllm.environment={CUDA_VISIBLE_DEVICES = "1,2"}'], "vLLM is given GPU 1, too"),
+        (["train.ranks=2", "train.devices=[0, 1]", 'engine.vllm.environment={CUDA_VISIBLE_DEVICES = "2,3"}'], ""),
+    ],
+)
+def test_the_engine_and_the_trainer_have_gpus_of_their_own(monkeypatch: pytest.MonkeyPatch, changes: list[str], says: str) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    recipe = load_recipe("arithmetic", ["engine.kind=vllm", *changes])
+    if not says:
+        return _check_gpus(recipe)
+    with pytest.raises(UserError, match=says):
+        _check_gpus(recipe)
+    return None
 
 
 def test_torchruns_first_process_is_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
