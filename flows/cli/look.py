@@ -91,7 +91,7 @@ def dry_run(console: Console, recipe: Recipe) -> None:
         table.add_row(line.stage, count if line.high else "", tokens, "" if line.seconds is None else f"~{clock(line.seconds)}")
     console.print(table)
     if (money := most_money(recipe, lines)) is not None:
-        console.print(f"\nat most [bold]{money:,.2f}[/] for these answers at engine.openai.price_out; prompts come on top", soft_wrap=True)
+        console.print(f"\nat most [bold]{money:,.2f}[/] for these answers at the recipe's price; prompts come on top", soft_wrap=True)
     if held:
         _memory(console, held, "its config.json" if shape_of(recipe.policy.path)[1] else "the published shape: its folder is not on this machine")
     known = [line.seconds for line in lines if line.seconds is not None]
