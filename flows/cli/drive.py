@@ -55,7 +55,8 @@ def drive(folder: Path, recipe: Recipe | None, *, prefect: bool, quiet: bool, ev
                         check_ranks(ranks, run.recipe.train.trainer.get("device", "auto"), "--ranks")
                         run.trainer_ranks = ranks
                     _record(folder)
-                    run.emit("run_started", folder=str(folder), recipe=run.recipe, model=run.model, resumed=recipe is None, requests=run.ledger.counts())
+                    began = {"resumed": recipe is None, "requests": run.ledger.counts()}
+                    run.emit("run_started", folder=str(folder), recipe=run.recipe, model=run.model, **began)
                     if prefect:
                         from flows.closed_loop import run_with_prefect
 
