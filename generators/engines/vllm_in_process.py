@@ -20,7 +20,7 @@ from data.records import Completion, LogProbs, PolicyVersion, Request
 from generators.engines import structured
 from generators.engines.base import Capabilities
 from generators.engines.environment import SIDE
-from generators.engines.scheduler import Busy, Failed, _unanswered
+from generators.engines.scheduler import Busy, Failed, unanswered
 from generators.engines.vllm import _DIALECT, VllmEngine
 from generators.engines.vllm_settings import VllmSettings, engine_options, server_environment
 from generators.engines.weights import FolderHolder
@@ -78,7 +78,7 @@ class VllmInProcess(VllmEngine):
                 more = structured.fields(request.structured, _DIALECT) if request.structured is not None else {}
                 asked.append((request, prompt, self._body(request, prompt, more)["sampling_params"]))
             except Failed as failed:
-                yield _unanswered(request, "error", failed.reason)
+                yield unanswered(request, "error", failed.reason)
         if not asked:
             return
         self.seen = self.seen or tuple(asked[0][1])
@@ -98,7 +98,7 @@ class VllmInProcess(VllmEngine):
             try:
                 yield self._completion({"choices": [choice]}, request, prompt, ms)
             except Busy as wrong:
-                yield _unanswered(request, "error", wrong.reason)
+                yield unanswered(request, "error", wrong.reason)
 
     def _run(self, prompts: Sequence[list[int]], samplings: Sequence[Mapping[str, Any]]) -> list[Any]:
         from vllm import SamplingParams

@@ -86,7 +86,7 @@ def test_scores_are_the_embedded_engines(open_stub: Open) -> None:
     rows = [(str(n), list(range(3, 3 + n))) for n in range(70)]
     theirs = {s.key: s.logp for s in engine.score(rows)}
     for scored in local.score(rows):
-        np.testing.assert_allclose(theirs[scored.key], scored.logp, atol=1e-5)
+        np.testing.assert_allclose(theirs[scored.key], scored.logp, rtol=1e-5, atol=1e-5)
     with pytest.raises(UserError, match="1024 tokens; vLLM scores up to 1023"):
         list(engine.score([("long", [5] * 1024)]))
 

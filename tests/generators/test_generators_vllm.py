@@ -277,34 +277,11 @@ def test_a_run_goes_through_and_its_replay_is_the_same_run(engine: VllmEngine, t
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert (tmp_path / "run" / "logs" / "vllm.log").is_file()
-    digest = [sys.executable, "-m", "flows.cli.main", "digest", str(tmp_path / "run")]
-    said = subprocess.run(digest, cwd=ROOT, capture_output=True, text=True, timeout=100, check=True).stdout
-    again = replayed(tmp_path / "run", tmp_path / "again")
-    assert again == said
-
-
-def replayed(run: Path, folder: Path) -> str:
-    """The digest of the same recipe run from the ledger of `run` alone, with no model that generates."""
-    code = """
-import sys
-from pathlib import Path
-from data.ledger import Ledger
-from generators.engines.local import LocalEngine
-from generators.engines.replay import ReplayEngine
-import pipelines.engine as opening
-from pipelines.loop import run_loop
-from pipelines.recipe_file import read_recipe_file
-from pipelines.run import Run
-source, folder = map(Path, sys.argv[1:])
-recorded = Ledger.open(source / "ledger.sqlite")
-class Silent(LocalEngine):  # lends its tokenizer; what it would have to generate was not recorded
-    def generate(self, requests):
-        assert not list(requests), "not everything was recorded"
-        return iter(())
-opening._OPENERS["vllm"] = lambda run: ReplayEngine(recorded, Silent(run.base_policy, policy_id=run.policy().id, threads=run.threads))
-with Run.create(folder, read_recipe_file(source / "recipe.toml")) as run:
-    run_loop(run)
-"""
-    subprocess.run([sys.executable, "-c", code, str(run), str(folder)], cwd=ROOT, timeout=300, check=True)
-    command = [sys.executable, "-m", "flows.cli.main", "digest", str(folder)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=True).stdout
+    replay = [*command[:5], "--engine", f"replay:{tmp_path / 'run'}", "--quiet", "--out", str(tmp_path / "again"), *options]
+    done = subprocess.run(replay, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    first, second = (
+        subprocess.run([*command[:3], "digest", str(tmp_path / name)], cwd=ROOT, capture_output=True, text=True, timeout=100, check=True).stdout
+        for name in ("run", "again")
+    )
+    assert first == second != ""

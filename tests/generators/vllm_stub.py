@@ -20,7 +20,7 @@ from types import SimpleNamespace
 import torch
 from safetensors.torch import load_file
 
-from generators.engines.decode import FusedDecoder
+from generators.engines.fused import FusedDecoder
 
 arguments = sys.argv[sys.argv.index("serve") + 1 :]
 folder, port = Path(arguments[0]), int(arguments[arguments.index("--port") + 1])
