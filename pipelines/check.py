@@ -21,8 +21,12 @@ from pipelines.policies import policy_folder
 from pipelines.recipe import Recipe
 
 
-def check_names(recipe: Recipe) -> None:
-    """Raises UserError for an engine that can't do what the recipe asks, and for the first strategy, preset, world, family, level, policy or file that is not there."""
+def check_names(recipe: Recipe, *, here: bool = True) -> None:
+    """Raises UserError for an engine that can't do what the recipe asks, and for the first strategy, preset, world, family, level, policy or
+    file that is not there.
+
+    Not `here`: the recipe is for another machine, and what only that one has (the policy's folder, vLLM, a core or GPU a rank) is not asked for.
+    """
     check_engine(recipe)
     for name, part in recipe.strategies.items():
         settings = part.model_dump()
@@ -37,9 +41,10 @@ def check_names(recipe: Recipe) -> None:
             raise UserError(f"verifiers.{name}: {wrong}")
     preset_named(recipe.train.preset, recipe.train.objective)
     trainer_settings(recipe.train.preset, recipe.train.objective, recipe.train.trainer)
-    _check_trainer(recipe)
-    policy_folder(recipe.policy.path)
-    if recipe.engine.kind == "vllm":
+    _check_trainer(recipe, here)
+    if here:
+        policy_folder(recipe.policy.path)
+    if here and recipe.engine.kind == "vllm":
         find_python(recipe.engine.vllm.python)
     _check_world(recipe)
     for file in (*recipe.problems.files, *recipe.evaluate.benchmarks.values()):
@@ -62,13 +67,14 @@ def check_engine(recipe: Recipe) -> None:
         )
 
 
-def _check_trainer(recipe: Recipe) -> None:
+def _check_trainer(recipe: Recipe, here: bool) -> None:
     part = recipe.train
     if part.staleness:
         refuse_stale(GRPOConfig(preset=part.preset, overrides=dict(part.objective), **part.trainer), recipe.sampling.sampling())
     if part.devices and part.trainer.get("device", "auto") != "auto":
         raise UserError(f"train.devices and train.trainer.device = {part.trainer['device']!r} both say where to learn; leave one out")
-    check_ranks(part.ranks, part.trainer.get("device", "auto"), "train.ranks")
+    if here:
+        check_ranks(part.ranks, part.trainer.get("device", "auto"), "train.ranks")
     if recipe.engine.kind == "vllm":
         _check_gpus(recipe)
 

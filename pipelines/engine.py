@@ -55,7 +55,7 @@ def _endpoint(recipe: Recipe, **more: Any) -> Engine:
 
 
 def _replay(run: Run) -> Engine:
-    """Its tokenizer, scores and embeddings are those of the run's own policy, whose training is computed here; a run that asks for none loads none."""
+    """Its tokenizer, scores and embeddings are the run's own policy's, whose training is computed here; a run that asks for none loads none."""
     path = recorded(run.recipe.engine.replay.ledger)
     if path.resolve() == (run.dir / "ledger.sqlite").resolve():
         raise UserError(f"engine.replay.ledger: {path} is this run's own ledger; `synth resume {run.dir}` uses it anyway")
@@ -70,7 +70,7 @@ def recorded(place: str) -> Path:
     path = Path(place)
     path = path / "ledger.sqlite" if path.is_dir() else path
     if not path.is_file():
-        raise UserError(f"engine.replay.ledger: there is no ledger at {path}; give the folder of a run that generated something, or its ledger.sqlite")
+        raise UserError(f"engine.replay.ledger: there is no ledger at {path}; give the folder of a run that generated something")
     return path.absolute()
 
 

@@ -129,6 +129,13 @@ class EnginePart(Part):
     """Of the embedded engine's weights and cache. With bfloat16 its log-probs differ from the trainer's by some 1e-2."""
 
     @property
+    def ahead(self) -> int:
+        """Requests with the engine at most: enough that its next ones are durable before it wants them, and no more than a crash may send again."""
+        if self.kind == "openai" and self.openai.batch:
+            return 50_000  # a provider's batch is what can be asked at once
+        return 1024 if self.kind in ("local", "replay") else max(64, 2 * self.scheduler.concurrency)
+
+    @property
     def answering(self) -> str:
         """The kind of engine whose answers these are: of a replay, the recorded run's."""
         return self.replay.of if self.kind == "replay" else self.kind

@@ -206,6 +206,15 @@ def _name_of(value: Any) -> str:
     return Path(path.removeprefix(HUB).partition(":")[0]).name.partition(".")[0]
 
 
+class MachinePart(Part):
+    """The GPUs that a recipe is written for; `--dry-run` counts their memory. No part of the lineage."""
+
+    gpus: Annotated[int, Field(ge=0, le=1024)] = 0
+    """0 = none, or not said: nothing is counted."""
+    gpu_gb: Annotated[float, Field(gt=0)] = 80
+    """Memory of one, in GB."""
+
+
 class Recipe(Part):
     """Everything that decides what a run computes."""
 
@@ -227,6 +236,7 @@ class Recipe(Part):
     select: SelectPart = SelectPart()
     train: TrainPart = TrainPart()
     evaluate: EvaluatePart = EvaluatePart()
+    machine: MachinePart = MachinePart()
 
     @model_validator(mode="after")
     def _one_gpu_a_rank(self) -> Recipe:
@@ -248,7 +258,7 @@ class Recipe(Part):
     @property
     def hash(self) -> str:
         """Names the lineage. Labels do not count, nor does what answers (`EnginePart.lineage`): a replay of a run is that run."""
-        counted = {k: v for k, v in self.plain().items() if k != "name"}
+        counted = {k: v for k, v in self.plain().items() if k not in ("name", "machine")}
         counted["train"] = {k: v for k, v in counted["train"].items() if k != "devices"}
         return content_hash(counted | {"engine": self.engine.lineage()})
 

@@ -146,8 +146,7 @@ class Run:
     def engine(self) -> LedgeredEngine:
         """The engine behind the ledger, holding the current policy; opened on first use."""
         if self._engine is None:
-            whole = {"window": 50_000} if self.recipe.engine.openai.batch else {}  # a provider's batch is what can be asked at once
-            self._engine = LedgeredEngine(open_run_engine(self), self.ledger, **whole)
+            self._engine = LedgeredEngine(open_run_engine(self), self.ledger, window=self.recipe.engine.ahead)
             self._engine.on_progress = lambda done, total, tokens: self.emit("generating", done=done, total=total, tokens=tokens)
         return self._engine
 

@@ -46,7 +46,7 @@ class VllmPart(Part):
     lora_rank: Count = 0
     """Above 0, hot-loads the trainer's adapters of this rank (`train.trainer.lora_rank`) instead of whole weights."""
     sleep_level: Literal[0, 1, 2] = 0
-    """Where vLLM and the trainer share one GPU, what vLLM frees while the trainer works: 1 = its cache, and its weights go to main memory; 2 = both."""
+    """Where vLLM and the trainer share one GPU, what vLLM frees while the trainer works: 1 = its cache, with the weights in main memory, 2 = both."""
     transfer: Literal["", "file", "ipc", "nccl"] = ""
     """How weights travel; "" = file on a CPU, ipc with sleep_level, nccl else. file works everywhere on one machine."""
     anneal: tuple[float, ...] = ()

@@ -62,7 +62,8 @@ def completion(body: Mapping[str, Any], path: str, text: str | None = None) -> d
             choice["logprobs"] = {"content": [{"logprob": -0.5}] * n} if chat else {"token_logprobs": [-0.5] * n}
         choices.append(choice)
     n = len(choices)
-    return {"id": "x", "model": body.get("model"), "choices": choices, "usage": {"prompt_tokens": 3, "completion_tokens": 10 * n}}
+    usage = {"prompt_tokens": 3, "completion_tokens": 10 * n, "total_tokens": 3 + 10 * n}
+    return {"id": "x", "model": body.get("model"), "choices": choices, "usage": usage}
 
 
 def well(stub: Stub, path: str, body: dict[str, Any]) -> Reply:

@@ -90,10 +90,14 @@ def heading(data: Mapping[str, Any]) -> list[str]:
     recipe = data["recipe"]
     source = f"world {recipe.problems.world}" if recipe.problems.world else f"problems {', '.join(map(str, recipe.problems.files))}"
     verb = "resuming" if data["resumed"] else "run"
-    return [
+    lines = [
         f"[bold]synth[/] {verb} [cyan]{data['folder']}[/]  recipe {recipe.name}, seed {recipe.seed}",
         f"  policy {data['model']} · {source} · {recipe.rounds} round{'s' * (recipe.rounds > 1)} · preset {recipe.train.preset}",
     ]
+    if data["resumed"] and (asked := data.get("requests")):
+        again = f"{asked['sent']:,} were under way when it stopped and are sent again" if asked["sent"] else "none was under way when it stopped"
+        lines.append(f"  {asked['done']:,} requests are answered and not sent again; {again}")
+    return lines
 
 
 def progress_note(data: Mapping[str, Any]) -> str:

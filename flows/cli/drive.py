@@ -55,7 +55,7 @@ def drive(folder: Path, recipe: Recipe | None, *, prefect: bool, quiet: bool, ev
                         check_ranks(ranks, run.recipe.train.trainer.get("device", "auto"), "--ranks")
                         run.trainer_ranks = ranks
                     _record(folder)
-                    run.emit("run_started", folder=str(folder), recipe=run.recipe, model=run.model, resumed=recipe is None)
+                    run.emit("run_started", folder=str(folder), recipe=run.recipe, model=run.model, resumed=recipe is None, requests=run.ledger.counts())
                     if prefect:
                         from flows.closed_loop import run_with_prefect
 

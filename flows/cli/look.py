@@ -9,6 +9,8 @@ from pipelines.recipe import Recipe
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from pipelines.memory import Role
+
 PILOT_ITEMS = 48  # problems: enough rows for the engine's usual pace, a few seconds of work
 
 
@@ -61,14 +63,17 @@ def dry_run(console: Console, recipe: Recipe) -> None:
 
     from flows.cli.watch import clock
     from pipelines.check import check_names
+    from pipelines.memory import check_memory, shape_of
     from pipelines.plan import measure, most_money, plan
     from pipelines.preview import tried
     from pipelines.problems import count_problems
 
-    check_names(recipe)
+    there = recipe.machine.gpus > 0  # the recipe names a machine of its own, which this one need not be
+    check_names(recipe, here=not there)
+    held = check_memory(recipe)
     train_problems, heldout_problems = count_problems(recipe)
     pilot = None
-    if recipe.engine.kind == "local":
+    if recipe.engine.kind == "local" and not there:
         console.print(f"pilot: {PILOT_ITEMS} items per stage on this machine …", style="dim")
         with tried(recipe, PILOT_ITEMS) as lake:
             pilot = measure(lake)
@@ -87,6 +92,8 @@ def dry_run(console: Console, recipe: Recipe) -> None:
     console.print(table)
     if (money := most_money(recipe, lines)) is not None:
         console.print(f"\nat most [bold]{money:,.2f}[/] for these answers at engine.openai.price_out; prompts come on top", soft_wrap=True)
+    if held:
+        _memory(console, held, "its config.json" if shape_of(recipe.policy.path)[1] else "the published shape: its folder is not on this machine")
     known = [line.seconds for line in lines if line.seconds is not None]
     if pilot:
         console.print(
@@ -95,3 +102,22 @@ def dry_run(console: Console, recipe: Recipe) -> None:
             soft_wrap=True,
         )
     console.print("nothing was written", style="dim")
+
+
+def _memory(console: Console, held: list[Role], source: str) -> None:
+    """A column of terms per role, in GB on each of its GPUs."""
+    from rich.table import Table
+
+    from pipelines.memory import GB
+
+    for role in held:
+        table = Table(box=None, header_style="bold", pad_edge=False)
+        table.add_column(f"\n{role.name}, each of {role.gpus} GPU{'s' * (role.gpus > 1)}")
+        table.add_column("\nGB", justify="right")
+        for what, size in role.terms:
+            table.add_row(what, f"{size / GB:.2f}")
+        table.add_row(f"[bold]of {role.room / GB:g} GB", f"[bold]{role.total / GB:.2f}")
+        console.print(table)
+        if role.note:
+            console.print(role.note, style="dim", soft_wrap=True)
+    console.print(f"memory is counted from {source}; activations and a process's own share are estimates", style="dim", soft_wrap=True)

@@ -82,7 +82,8 @@ def find_python(configured: str = "") -> Path:
     if (found := installed(default_folder())) is not None:
         return found.python
     advice = "`pip install '.[vllm]'`" if has_gpu() else "`synth engine install vllm`"
-    raise UserError(f"vLLM is not installed: not in this environment, not in {default_folder()}; {advice} installs it, engine.vllm.python names another place")
+    looked = f"not in this environment, not in {default_folder()}"
+    raise UserError(f"vLLM is not installed: {looked}; {advice} installs it, engine.vllm.python names another place")
 
 
 def _ours_has_vllm() -> bool:
@@ -128,7 +129,8 @@ def install(folder: Path, *, python: str = "", build: str = "", say: Say = print
             _pip(inside, [f"vllm=={VLLM}"], log)
         say("importing it")
         made = Environment(folder, inside, build, verify(inside))
-        _write_marker(folder, {"build": build, "version": made.version, "requirements": wanted, "base": base, "seconds": round(time.perf_counter() - began)})
+        seconds = round(time.perf_counter() - began)
+        _write_marker(folder, {"build": build, "version": made.version, "requirements": wanted, "base": base, "seconds": seconds})
         return made
 
 
@@ -234,7 +236,8 @@ def _needs_space(folder: Path, wanted: int) -> None:
     at = next(p for p in (folder, *folder.parents) if p.exists())
     free = shutil.disk_usage(at).free
     if free < wanted:
-        raise UserError(f"{at} has {free / 2**30:.1f} GB free; vLLM needs about {wanted >> 30} GB while it is installed; choose another place with --dir")
+        needs = f"vLLM needs about {wanted >> 30} GB while it is installed"
+        raise UserError(f"{at} has {free / 2**30:.1f} GB free; {needs}; choose another place with --dir")
 
 
 def _clear(folder: Path) -> None:

@@ -15,6 +15,7 @@ _KINDS: dict[str, str] = {
     "openai": "generators.engines.openai:OpenAIEngine",
     "replay": "generators.engines.replay:ReplayEngine",
     "vllm": "generators.engines.vllm:VllmEngine",
+    "vllm_in_process": "generators.engines.vllm_in_process:VllmInProcess",
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ import numpy as np
 
 from data.errors import SynthError, UserError
 from data.records import Completion, Float32, LogProbs, PolicyVersion, Request
-from generators.engines.agreement import Agreement
+from generators.engines.agreement import PURPOSE, Agreement
 from generators.engines.base import Capabilities
 from generators.engines.environment import find_python
 from generators.engines.folder import end_tokens, open_folder
@@ -51,20 +52,8 @@ class VllmEngine(OpenAIEngine):
         media: Path | None = None,
         scheduling: Scheduling | None = None,
     ) -> None:
-        self.settings = settings or VllmSettings()
-        self.base = Path(base).absolute()
-        self.config, self._tokenizer = open_folder(self.base)
-        self.eos = end_tokens(self.base, self.config, self._tokenizer)
-        self.held = policy or PolicyVersion(policy_id, str(self.base))
-        self.agreement = Agreement(self.settings)
-        self.seen: tuple[int, ...] = ()  # the first prompt asked
-        self._transfer: Transfer | None = None
-        self._asleep = 0
-        self._adapted = False
-        self._updating = threading.RLock()
+        self._hold(base, policy or PolicyVersion(policy_id, str(base)), settings or VllmSettings())
         self._reviving: asyncio.Task[bool] | None = None
-        self._prompt_ids = lru_cache(maxsize=4096)(self._tokenized)
-        self._shared: Any = None
         python = find_python(self.settings.python)
         plan = ServerPlan(
             "vLLM",
@@ -76,7 +65,9 @@ class VllmEngine(OpenAIEngine):
             restarts=self.settings.restarts,
         )
         self.server = Server(plan, self._started)
-        super().__init__(self.server.url, model=SERVED, tokenizer=self.base, media=media, dialect=_DIALECT, scheduling=scheduling, key=self.server.key)
+        super().__init__(
+            self.server.url, model=SERVED, tokenizer=self.base, media=media, dialect=_DIALECT, scheduling=scheduling, key=self.server.key
+        )
         self.policy_id = self.held.id
         try:
             self.server.start()
@@ -87,8 +78,26 @@ class VllmEngine(OpenAIEngine):
             self.close()
             raise
 
+    def _hold(self, base: str | Path, policy: PolicyVersion, settings: VllmSettings) -> None:
+        """What it knows before anything is started."""
+        self.settings = settings
+        self.base = Path(base).absolute()
+        self.config, self._tokenizer = open_folder(self.base)
+        self.eos = end_tokens(self.base, self.config, self._tokenizer)
+        self.held = policy
+        self.agreement = Agreement(self.settings)
+        self.seen: Sequence[int] = ()  # the first prompt asked
+        self._transfer: Transfer | None = None
+        self._asleep = 0
+        self._adapted = False
+        self._updating = threading.RLock()
+        self._prompt_ids = lru_cache(maxsize=4096)(self._tokenized)
+        self._shared: Any = None
+
     def _capabilities(self) -> Capabilities:
-        return frozenset({"logprobs", "tokens", "score", "update", "structured"} | ({"images"} if self.media else set()))
+        found = {"logprobs", "tokens", "update", "structured"} | ({"images"} if self.media else set())
+        # With adapters vLLM 0.32 dies of prompt log-probs as soon as two requests share a step (seen on a CPU).
+        return frozenset(found if self.settings.lora_rank else found | {"score"})
 
     def _context(self) -> int:
         cards = self.control("GET", "models")[0]["data"]
@@ -155,7 +164,7 @@ class VllmEngine(OpenAIEngine):
         }
         if s.stop:
             sampling["stop"] = list(s.stop)
-        if self.settings.anneal:
+        if self.settings.anneal and request.purpose != PURPOSE:
             sampling["extra_args"] = {"anneal": list(self.settings.anneal)}
         if "structured_outputs" in more:
             sampling["structured_outputs"] = more["structured_outputs"]
@@ -217,8 +226,16 @@ class VllmEngine(OpenAIEngine):
             self._give(self.held.id, FolderHolder(Path(self.held.path)))
 
     def tell(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """One call of the server's control routes."""
-        return self.control(method, path, body, timeout=CONTROL_S)[0]
+        """One call of the server's control routes, some of which answer in plain words; SynthError where it is refused or nobody answers."""
+        try:
+            content = self.scheduler.call(self.endpoints.raw(method, path, json=dict(body or {})), CONTROL_S)
+        except (Busy, Failed, TimeoutError) as error:
+            raise SynthError(f"vLLM, {path}: {getattr(error, 'reason', '') or 'no answer in time'}") from None
+        try:
+            answer = json.loads(content)
+        except ValueError:
+            return {"said": content.decode("utf-8", "replace")}
+        return answer if isinstance(answer, dict) else {"said": answer}
 
     # -- weights -------------------------------------------------------------------------------------------------------
 
@@ -236,7 +253,7 @@ class VllmEngine(OpenAIEngine):
                     self._give(policy.id, source)
                     break
                 except HalfLoaded:
-                    self.server.kill()
+                    self._discard()
                     if last:
                         raise
                     self._ensure()
@@ -246,11 +263,16 @@ class VllmEngine(OpenAIEngine):
     def _ensure(self) -> None:
         self.server.ensure()
 
+    def _discard(self) -> None:
+        """What holds half of two models answers nobody any more."""
+        self.server.kill()
+
     def _give(self, version: str, holder: Holder) -> None:
         if self.settings.lora_rank:
             adapter = holder.adapter()
             if adapter is None:
-                raise UserError("engine.vllm.lora_rank is set, but the trainer has no adapters; set train.trainer.lora_rank too, or engine.vllm.lora_rank = 0")
+                right = "set train.trainer.lora_rank too, or engine.vllm.lora_rank = 0"
+                raise UserError(f"engine.vllm.lora_rank is set, but the trainer has no adapters; {right}")
             if self._shared is None:
                 self._shared = shared_folder()
                 self._adapters = self._shared.__enter__()
@@ -259,7 +281,7 @@ class VllmEngine(OpenAIEngine):
             self._adapted = True
             return
         if self._transfer is None:
-            self._transfer = make_transfer(self.settings.backend, self.tell, self.server.url)
+            self._transfer = make_transfer(self.settings.backend, self.tell)
         push(self.tell, self._transfer, holder.weights(), version, asleep=self._asleep == 2)
         self._asleep = 0
 
@@ -287,6 +309,8 @@ class VllmEngine(OpenAIEngine):
 
     def score(self, sequences: Iterable[tuple[str, Sequence[int]]]) -> Iterator[LogProbs]:
         """Log-probs at temperature 1. UserError for a sequence that leaves no room for one more token in the context."""
+        if "score" not in self.capabilities:
+            raise SynthError("vLLM gives no log-probs of given tokens while it serves adapters (engine.vllm.lora_rank)")
         self._wake()
         source = iter(sequences)
         while window := list(islice(source, _SCORE_WINDOW)):

@@ -103,8 +103,8 @@ class Transfer(Protocol):
     def close(self) -> None: ...
 
 
-def make_transfer(backend: str, control: Control, base_url: str) -> Transfer:
-    return FileTransfer(control) if backend == "file" else DeviceTransfer(backend, control, base_url)
+def make_transfer(backend: str, control: Control) -> Transfer:
+    return FileTransfer(control) if backend == "file" else DeviceTransfer(backend, control)
 
 
 def push(control: Control, transfer: Transfer, weights: Mapping[str, Tensor], version: str, *, asleep: bool = False) -> None:
@@ -230,19 +230,20 @@ def write_adapter(folder: Path, rank: int, alpha: float, tensors: Mapping[str, T
 
 
 class DeviceTransfer:
-    """From GPU memory: `ipc` into servers on the same GPU, `nccl` to others. vLLM's own trainer side does the work, so vLLM must be in this environment.
+    """From GPU memory: `ipc` into servers on the same GPU, `nccl` to others. vLLM's own trainer side does the work, so vLLM must be
+    in this environment.
 
     Needs GPUs; what the tests show without one is the order of the calls and their arguments.
     """
 
-    def __init__(self, backend: str, control: Control, base_url: str) -> None:
+    def __init__(self, backend: str, control: Control) -> None:
         try:
             from vllm.distributed.weight_transfer import WeightTransferTrainerFactory
         except ImportError:
             raise UserError(
                 f"engine.vllm.transfer = {backend!r} needs vLLM in synth's own environment (pip install '.[vllm]'); use transfer = \"file\" without"
             ) from None
-        self.client = _client(control, base_url)
+        self.client = _client(control)
         self.source = _source()
         workers = int(control("GET", "/get_world_size")["world_size"]) if backend == "nccl" else 0
         self.engine = WeightTransferTrainerFactory.trainer_init(init_info(backend, workers), client=self.client, source=self.source)
@@ -287,7 +288,7 @@ def _source() -> Any:
     return Source()
 
 
-def _client(control: Control, base_url: str) -> Any:
+def _client(control: Control) -> Any:
     """vLLM's own HTTP client (it knows how CUDA handles travel), with our control (and so our key) below it, and the version that `finish` names."""
     from vllm.distributed.weight_transfer import HTTPVLLMWeightSyncClient
 
@@ -300,4 +301,4 @@ def _client(control: Control, base_url: str) -> Any:
         def finish_weight_update(self, weight_version: str | None = None) -> None:
             super().finish_weight_update(weight_version or self.version)
 
-    return Client(base_url)
+    return Client("")

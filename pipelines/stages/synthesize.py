@@ -99,7 +99,7 @@ def _context(run: Run, round: int, strategy: Strategy, generate: Generate, teach
         policy_id=run.policy().id,
         sampling=recipe.sampling.sampling(),
         generate=generate,
-        embed=lambda texts: run.engine().embed(texts),
+        embed=(lambda texts: run.engine().embed(texts)) if recipe.engine.answering == "local" else None,  # a server that generates embeds nothing
         world=run.world,
         render=run.render,
         settings=part.model_dump(),

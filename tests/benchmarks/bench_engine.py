@@ -8,6 +8,7 @@ Work, on a random Qwen3 (4 layers, hidden 128, vocabulary 600) in float32 with o
   30 to 96 tokens; how many are valid, and how fast.
 The clock is the process's CPU time, so that a busy machine measures the same; the two take turns and the median of each counts.
 Prints one JSON line per work and prompt shape: engine and transformers tokens/s, their ratio.
+Engines behind HTTP (scheduler, openai, ledger) are measured by `synth bench endpoint`.
 """
 
 from __future__ import annotations
@@ -126,7 +127,7 @@ def structured(replies: int, threads: int) -> None:
 
     rng, form = random.Random(0), {"json_schema": SCHEMA}
     requests = [
-        Request("bench", Sampling(max_tokens=rng.randint(30, 96)), i, i % 8, messages=({"role": "user", "content": f"{i // 8}+4=?"},), structured=form)
+        Request("bench", Sampling(max_tokens=rng.randint(30, 96)), i, i % 8, messages=({"role": "user", "content": f"{i // 8}+4="},), structured=form)
         for i in range(replies)
     ]
     engine = LocalEngine(SEED_POLICY, policy_id="bench", threads=threads)
@@ -138,7 +139,8 @@ def structured(replies: int, threads: int) -> None:
             jsonschema.validate(json.loads(answer.text), SCHEMA)
             valid += answer.finish == "stop"
     speed = round(sum(len(a.tokens) for a in answers) / took)
-    print(json.dumps({"bench": "engine", "work": "structured", "replies": replies, "valid": valid, "engine_tok_s": speed, "clock": "cpu"}), flush=True)
+    figures = {"replies": replies, "valid": valid, "engine_tok_s": speed, "threads": threads, "clock": "cpu"}
+    print(json.dumps({"bench": "engine", "work": "structured", **figures}), flush=True)
 
 
 def print_line(work: dict[str, Any], speed: dict[str, float], shape: dict[str, Any]) -> None:

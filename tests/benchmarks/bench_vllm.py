@@ -1,8 +1,8 @@
 """`synth bench vllm`: what of vLLM's speed is left behind our engine, and whether structured answers are always valid.
 
-Needs vLLM (`synth engine install vllm`). The server runs on one core and so does the client (on another where there is one). A bare client sends the same
-requests to the same server, 64 at a time over aiohttp, and throws the answers away; the pipeline goes through the engine, the scheduler and the ledger.
-They take turns; the median of each counts. Prints one JSON line per figure.
+Needs vLLM (`synth engine install vllm`). The server runs on one core and so does the client (on another where there is one). A bare client sends the
+same requests to the same server, 64 at a time over aiohttp, and throws the answers away; the pipeline goes through the engine, the scheduler and
+the ledger. They take turns; the median of each counts. Prints one JSON line per figure.
 """
 
 from __future__ import annotations
@@ -115,7 +115,8 @@ def structured(engine: Any, prompts: Sequence[str], count: int) -> dict[str, Any
         except ValueError:
             return False
 
-    return {"replies": len(answers), "valid": sum(good(a.text) for a in answers), "sent": engine.scheduler.traffic.sent - before, "seconds": round(seconds, 1)}
+    sent = engine.scheduler.traffic.sent - before
+    return {"replies": len(answers), "valid": sum(good(a.text) for a in answers), "sent": sent, "seconds": round(seconds, 1)}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -131,9 +132,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     world = get_world("arithmetic")
     families = world.families()
-    texts = [
-        f"Q: {world.make(families[i % len(families)], 1, i // len(families), seed=0, split='heldout').prompt}\nA:" for i in range(options.prompts)
-    ]
+    made = [world.make(families[i % len(families)], 1, i // len(families), seed=0, split="heldout") for i in range(options.prompts)]
+    texts = [f"Q: {problem.prompt}\nA:" for problem in made]
     cores = sorted(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory() as folder:
         scheduling = Scheduling(concurrency=options.concurrency, slow=0)
@@ -144,7 +144,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             speed = throughput(engine, Path(folder), texts, options.samples, options.new, options.reps, options.concurrency)
             print(json.dumps({
                 "bench": "vllm", "prompts": options.prompts, "samples": options.samples, "new": options.new, "concurrency": options.concurrency,
-                "pipeline_tok_s": round(speed["pipeline"]), "bare_tok_s": round(speed["bare"]), "ratio": round(speed["ratio"], 3), "cores": "one each",
+                "pipeline_tok_s": round(speed["pipeline"]), "bare_tok_s": round(speed["bare"]), "ratio": round(speed["ratio"], 3),
+                "cores": "one each",
             }), flush=True)  # fmt: skip
             print(json.dumps({"bench": "vllm structured"} | structured(engine, texts, options.replies)), flush=True)
         finally:

@@ -6,7 +6,9 @@ them passes with the real ones.
 
 from __future__ import annotations
 
+import queue
 import re
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -61,13 +63,27 @@ class FakeEngine:
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
         rng = keyed_rng(self.order, "completion order", len(self.asked))
         waiting: list[Request] = []
-        for request in requests:
-            self.asked.append(request)
-            waiting.append(request)
-            if len(waiting) >= self.window:
+        given: queue.Queue[Request | None] = queue.Queue(1)
+
+        def feed() -> None:
+            for request in requests:
+                given.put(request)
+            given.put(None)
+
+        threading.Thread(target=feed, daemon=True).start()
+        ended = False
+        while waiting or not ended:
+            try:
+                # Held back for company, but not for ever: who asks may ask more once this is answered.
+                request = None if ended else given.get(timeout=0.005 if waiting else None)
+                ended = request is None
+            except queue.Empty:
+                request = None
+            if request is not None:
+                self.asked.append(request)
+                waiting.append(request)
+            if waiting and (request is None or len(waiting) >= self.window):
                 yield self._complete(waiting.pop(int(rng.integers(len(waiting)))))
-        while waiting:
-            yield self._complete(waiting.pop(int(rng.integers(len(waiting)))))
 
     def _complete(self, request: Request) -> Completion:
         prompt = self._prompt(request)

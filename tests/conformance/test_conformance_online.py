@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import queue
+import random
+import threading
+import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +29,7 @@ from conformance_fakes import (
 )
 
 from data.ledger import Ledger
-from data.records import Completion, Group, GroupEdit, Problem, Request, RolloutSpec, Sampling
+from data.records import Completion, Group, GroupEdit, Problem, Request, RolloutSpec, Sampling, Verdict
 from filters.verifiers.base import register_verifier
 from generators.engines.ledgered import LedgeredEngine
 from generators.engines.replay import ReplayEngine
@@ -73,7 +77,8 @@ def main_specs(names: Sequence[str] = ("q0", "q3", "q4", "q7", "q8"), n: int = 8
 
 def step(strategies: Sequence[Strategy], main: Sequence[RolloutSpec], engine: FakeEngine | LedgeredEngine | ReplayEngine) -> StepRollouts:
     contexts = {s.name: StepContext(0, 1, 5, main, SAMPLING, "policy") for s in strategies}
-    return sample_step(strategies, contexts, main, rollouts(engine).sample)
+    made = rollouts(engine)
+    return sample_step(strategies, contexts, main, made.sample, streaming=made if made.streams else None)
 
 
 def by_name(groups: Sequence[Group]) -> dict[str, Group]:
@@ -187,6 +192,86 @@ def test_a_killed_step_replays_from_the_ledger_and_regenerates_nothing(tmp_path:
         assert len(rest.asked) == sum(len(t) for t in want.trajectories.values()) - recorded
         replayed = step([s() for s in strategies], main_specs(), ReplayEngine(ledger, FakeEngine(lambda r, p: "never asked")))
         assert facts(replayed) == facts(want)
+
+
+class Restless(FakeEngine):
+    """Answers after delays of its own, several at once, in whatever order they end."""
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
+        done: queue.SimpleQueue[Completion] = queue.SimpleQueue()
+        delays, timers, ended = random.Random(self.order), [], threading.Event()
+
+        def feed() -> None:
+            for request in requests:
+                self.asked.append(request)
+                timers.append(threading.Timer(delays.expovariate(200), lambda r=request: done.put(self._complete(r))))  # type: ignore[misc]
+                timers[-1].start()
+            ended.set()
+
+        threading.Thread(target=feed, daemon=True).start()
+        given = 0
+        while not (ended.is_set() and given == len(timers)):
+            try:
+                yield done.get(timeout=0.05)
+                given += 1
+            except queue.Empty:
+                pass
+
+
+def slow_judge(self: CountVerifier, problem: Problem, response: str, verify: Callable[..., Verdict] = CountVerifier.verify) -> Verdict:
+    time.sleep(0.0005)
+    return verify(self, problem, response)
+
+
+@pytest.mark.parametrize("order", range(4))
+def test_a_step_without_waves_is_the_step_in_waves_whatever_the_order(order: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Strategies that ask again, a gate, multi-turn rollouts and one that waits for what a gate dropped, over answers in random order."""
+    strategies = [Variants, Gate, Continues, Stubborn]
+    want = step([s() for s in strategies], main_specs(), FakeEngine(skilled))
+    monkeypatch.setattr(CountVerifier, "verify", slow_judge)
+    with Ledger.open(tmp_path / "ledger.sqlite") as ledger:
+        engine = LedgeredEngine(Restless(skilled, order=order), ledger, window=16)
+        assert engine.streams
+        got = step([s() for s in strategies], main_specs(), engine)
+        assert facts(got) == facts(want)
+        assert {i: [r.id for r in made] for i, made in got.trajectories.items()} == {i: [r.id for r in made] for i, made in want.trajectories.items()}
+        assert sorted(v.rollout_id for v in got.verdicts) == sorted(v.rollout_id for v in want.verdicts)
+        again = step([s() for s in strategies], main_specs(), LedgeredEngine(ReplayEngine(ledger, strict=True), ledger))
+        assert facts(again) == facts(want)
+        assert [v.rollout_id for v in again.verdicts] == [v.rollout_id for v in got.verdicts]  # the order, too, is nobody's speed
+        assert ledger.counts()["attempts"] == ledger.counts()["done"]
+
+
+def test_a_strategy_goes_on_and_groups_are_judged_while_others_are_still_written(tmp_path: Path) -> None:
+    """One main group's answers are held back until a variant of another group was asked for: waves would wait for ever."""
+    released, order = threading.Event(), []
+
+    class Holding(Restless):
+        def _complete(self, request: Request) -> Completion:
+            text = request.prompt or ""
+            order.append(text)
+            if text.startswith("rewrite:"):
+                released.set()
+            if "q8" in text:
+                assert released.wait(20), "nothing went on while this group was being written"
+            return super()._complete(request)
+
+    with Ledger.open(tmp_path / "ledger.sqlite") as ledger:
+        got = step([Early()], main_specs(), LedgeredEngine(Holding(skilled), ledger))
+    assert facts(got) == facts(step([Early()], main_specs(), FakeEngine(skilled)))
+    assert any(text.startswith("rewrite:") for text in order)
+
+
+class Early(BaseStrategy):
+    """Waits for one main group only, then asks for a variant of it."""
+
+    name = "fake-early"
+
+    def online(self, ctx: StepContext) -> Online:
+        groups = yield [ctx.main[1]]
+        variant = RolloutSpec(ctx.main[1].problem, 2, ctx.sampling, stream="rewrite", prompt=f"rewrite: q{groups[0].passes}")
+        made = yield [variant]
+        return [GroupEdit.add(made[0])]
 
 
 class Stubborn(BaseStrategy):

@@ -86,13 +86,13 @@ def test_what_is_wrong_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(UserError, match=r"it is 3.9; vLLM's pinned packages need Python 3.11 or 3.12"):
         env.interpreter(str(old))
     monkeypatch.setattr(env, "OLDEST", (4, 0))
-    with pytest.raises(UserError, match="no Python 3.11 or 3.12 was found"):
+    with pytest.raises(UserError, match=r"no Python 3.11 or 3.12 was found"):
         env.interpreter()
     monkeypatch.undo()
     monkeypatch.setattr(env, "SPACE", {"cpu": 1 << 60})
     with pytest.raises(UserError, match=r"GB free; vLLM needs about"):
         env.install(tmp_path / "b", python=sys.executable, build="cpu", say=quiet)
-    with env._locked(tmp_path / "c"), pytest.raises(UserError, match="another `synth engine install` is at work"):
+    with env._locked(tmp_path / "c"), pytest.raises(UserError, match=r"another `synth engine install` is at work"):
         env.install(tmp_path / "c", build="cpu", say=quiet)
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="choose a writable place"):
@@ -104,9 +104,9 @@ def test_where_vllm_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("SYNTH_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(env, "_ours_has_vllm", lambda: False)
     assert env.default_folder() == tmp_path / "home" / "engines" / "vllm"
-    with pytest.raises(UserError, match="vLLM is not installed: .* installs it, engine.vllm.python names another place"):
+    with pytest.raises(UserError, match=r"vLLM is not installed: .* installs it, engine.vllm.python names another place"):
         env.find_python()
-    with pytest.raises(UserError, match="engine.vllm.python is /no/where"):
+    with pytest.raises(UserError, match=r"engine.vllm.python is /no/where"):
         env.find_python("/no/where")
     python = tmp_path / "other" / "bin" / "python"
     python.parent.mkdir(parents=True)

@@ -99,7 +99,7 @@ def test_the_key_travels_in_the_environment_only(make: Make, monkeypatch: pytest
 
 
 def test_a_server_that_dies_at_once_shows_the_end_of_its_log(make: Make) -> None:
-    with pytest.raises(SynthError, match="(?s)tiny did not start.*tiny.log.*the model is too large for this GPU"):
+    with pytest.raises(SynthError, match=r"(?s)tiny did not start.*tiny.log.*the model is too large for this GPU"):
         make("die").start()
 
 

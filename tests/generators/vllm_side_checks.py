@@ -10,9 +10,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "generators" / "engines" / "vllm_side")]
 
-import torch
+import torch  # noqa: E402
 
-from generators.engines import weights as ours
+from generators.engines import weights as ours  # noqa: E402
 
 
 def recorded():
@@ -30,7 +30,7 @@ def nccl():
     from vllm.distributed.weight_transfer.nccl_engine import NCCLTrainerWeightTransferEngine as Engine
 
     calls, control = recorded()
-    source, client = ours._source(), ours._client(control, "http://127.0.0.1:1")
+    source, client = ours._source(), ours._client(control)
     info = ours.init_info("nccl", 2)
     assert (info.rank, info.world_size, info.master_address, info.is_sender) == (0, 3, "127.0.0.1", True)
     engine = Engine(client=client, source=source)
@@ -61,7 +61,7 @@ def nccl():
 def ipc():
     """Arguments of the handshake, and how a handle travels through our client."""
     calls, control = recorded()
-    client, info = ours._client(control, "http://127.0.0.1:1"), ours.init_info("ipc", 0)
+    client, info = ours._client(control), ours.init_info("ipc", 0)
     assert (info.backend, info.rank, info.packed) == ("ipc", 0, True)
     client.update_weights({"names": ["w"], "dtype_names": ["float32"], "shapes": [[1]], "ipc_handles": {"GPU-1": (1, 2)}, "tensor_sizes": [4]})
     sent = calls[0][2]["update_info"]

@@ -1,8 +1,8 @@
-"""Speaks the part of vLLM's HTTP protocol that our engine uses, with the embedded engine's arithmetic behind it: what tests ask when vLLM is not there.
+"""Speaks the part of vLLM's HTTP protocol that our engine uses, the embedded engine's arithmetic behind it: for tests where vLLM is not there.
 
-Started like vLLM's server (`… serve FOLDER --port N`). It refuses what vLLM refuses: weights outside start … finish, a path without the key. Every call is
-a line of JSON in $STUB_CALLS. $STUB_FAULT: `stale` (takes new weights and keeps the old), `head` (its head stays the old one, as vLLM's does where the tied
-one is not sent), `half` (the second update fails, once), `version` (answers under another version).
+Started like vLLM's server (`… serve FOLDER --port N`). It refuses what vLLM refuses: weights outside start … finish, a path without the key.
+Every call is a line of JSON in $STUB_CALLS. $STUB_FAULT: `stale` (takes new weights and keeps the old), `head` (its head stays the old one, as
+vLLM's does where the tied one is not sent), `half` (the second update fails, once), `version` (answers under another version).
 """
 
 import json
@@ -141,6 +141,7 @@ def control(path, query, body):
         case "/v1/load_lora_adapter":
             if not (Path(body["lora_path"]) / "adapter_model.safetensors").is_file() or not body["load_inplace"]:
                 raise Wrong("no adapter")
+            return "Success: LoRA adapter added successfully."
         case "/die":
             os._exit(9)
         case _:
@@ -165,7 +166,7 @@ class Handler(BaseHTTPRequestHandler):
                 said = control(url.path, parse_qs(url.query), body)
             except Wrong as error:
                 status, said = 500, {"error": {"message": str(error)}}
-        content = json.dumps(said).encode()
+        content = said.encode() if isinstance(said, str) else json.dumps(said).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()

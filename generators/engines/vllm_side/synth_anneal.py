@@ -1,7 +1,7 @@
 """Loaded by vLLM: a temperature that changes with the position in the answer, linear from T0 to T1 over the first N sampled tokens, then T1.
 
-A request asks for it by `extra_args = {"anneal": [T0, T1, N]}` with temperature 1, and gets log-probs of what was sampled from where the server runs with
-`--logprobs-mode processed_logprobs`. `AnnealedV1` is for the V1 model runner (a CPU's), `AnnealedV2` for the one that GPUs use by default.
+A request asks for it by `extra_args = {"anneal": [T0, T1, N]}` with temperature 1, and gets log-probs of what was sampled from where the server runs
+with `--logprobs-mode processed_logprobs`. `AnnealedV1` is for the V1 model runner (a CPU's), `AnnealedV2` for the one that GPUs use by default.
 """
 
 from __future__ import annotations
