@@ -58,7 +58,9 @@ class SwsSettings(Settings):
     """World levels to write at; () = those of the weak problems' category."""
     judges: bool = True
     votes: int = Field(default=8, ge=1)
-    """Answers that vote on the reference; at least half of them have to agree."""
+    """Answers that vote on the reference."""
+    agreement: float = Field(default=0.5, gt=0, le=1)
+    """Share of the votes that have to agree, the paper's half; a weak teacher is consistently wrong more often, and needs more."""
     answers: int = Field(default=8, ge=1)
     """Answers of the student that measure the difficulty."""
     band: tuple[float, float] = (float(PRESETS["sws"].lo), float(PRESETS["sws"].hi))
@@ -96,7 +98,7 @@ class Sws(BaseStrategy):
             judge(teacher, drafts, Sampling(0.6, max_tokens=self.set.max_tokens), ctx.seed, ctx.round)
             drafts = [d for d in drafts if not self._refused(ctx, d, d.rule, d.reason)]
         voting = Sampling(0.7, 0.95, max_tokens=self.set.answer_tokens or ctx.sampling.max_tokens)
-        answer(teacher, drafts, voting, self.set.votes, ctx.seed, ctx.round)
+        answer(teacher, drafts, voting, self.set.votes, self.set.agreement, ctx.seed, ctx.round)
         drafts = [d for d in drafts if not self._refused(ctx, d, d.rule, d.reason)]
         sit(ctx.speaker, drafts, ctx.sampling, self.set.answers, self.band, ctx.seed, ctx.round)
         drafts = [d for d in drafts if not self._refused(ctx, d, d.rule, d.reason)]

@@ -17,7 +17,7 @@ from filters.verifiers.base import verify_all
 from filters.written import PROBLEM_SCHEMA, read_problem
 from generators.strategies.speaker import Speaker
 from generators.strategies.sws_reading import CONCEPTS_SCHEMA, JUDGEMENT_SCHEMA, read_concepts, read_judgement
-from generators.strategies.sws_votes import consistent_answer, half_of, keeps, right_difficulty, stated_answer
+from generators.strategies.sws_votes import consistent_answer, keeps, right_difficulty, stated_answer, votes_needed
 
 _PROOF = re.compile(r"\b(?:prove|proof|show that|demonstrate that)\b", re.I)
 SHOWN = 300  # characters of an unreadable answer that its reason quotes
@@ -152,13 +152,14 @@ def judge(speaker: Speaker, drafts: Sequence[Draft], sampling: Sampling, seed: i
             draft.refuse("quality", f"judged {' and '.join(draft.measured['judged'])}")
 
 
-def answer(speaker: Speaker, drafts: Sequence[Draft], sampling: Sampling, votes: int, seed: int, round: int) -> None:
-    """`votes` answers to each draft; their mode becomes its reference, rule answer where too few agree."""
+def answer(speaker: Speaker, drafts: Sequence[Draft], sampling: Sampling, votes: int, agreement: float, seed: int, round: int) -> None:
+    """`votes` answers to each draft; their mode becomes its reference, rule answer where fewer than the share `agreement` agree."""
+    needed = votes_needed(votes, agreement)
     for draft, said in zip(drafts, _texts(speaker, _solving(speaker, drafts, sampling, votes, "answer", seed, round)), strict=True):
-        found, most = consistent_answer([stated_answer(text or "") for text in said], half_of(votes))
+        found, most = consistent_answer([stated_answer(text or "") for text in said], needed)
         draft.measured["votes"] = f"{most} of {votes}"
         if found is None:
-            draft.refuse("answer", f"only {most} of {votes} answers agree" if most < half_of(votes) else f"two answers have {most} of {votes} votes")
+            draft.refuse("answer", f"only {most} of {votes} answers agree" if most < needed else f"two answers have {most} of {votes} votes")
         else:
             draft.reference = found
 

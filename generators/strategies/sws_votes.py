@@ -7,6 +7,8 @@ acceptable; the answer is the mode of the votes where at least half of all votes
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
+from math import ceil
 from typing import Literal
 
 from filters.difficulty import PRESETS, Band
@@ -55,9 +57,9 @@ def consistent_answer(answers: Sequence[str], agreement: int) -> tuple[str | Non
     return next(c[0] for c in classes if len(c) == votes[0]), votes[0]
 
 
-def half_of(votes: int) -> int:
-    """At least half of all votes: 4 of 8, 4 of 7."""
-    return -(-votes // 2)
+def votes_needed(votes: int, share: float = 0.5) -> int:
+    """At least this share of all votes: of half 4 of 8, 4 of 7."""
+    return ceil(Fraction(str(share)) * votes)
 
 
 def right_difficulty(passes: int, n: int, band: Band = PRESETS["sws"]) -> bool:

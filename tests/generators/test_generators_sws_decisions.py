@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from filters.difficulty import PRESETS
 from generators.strategies.sws_concepts import draw_concepts, pool_of, scores, softmax
 from generators.strategies.sws_reading import CONCEPTS_SCHEMA, JUDGEMENT_SCHEMA, read_concepts, read_judgement
-from generators.strategies.sws_votes import JUDGEMENTS, consistent_answer, half_of, keeps, right_difficulty, stated_answer
+from generators.strategies.sws_votes import JUDGEMENTS, consistent_answer, keeps, right_difficulty, stated_answer, votes_needed
 from generators.strategies.sws_weakness import budgets, is_weak, slope, uniform, weaknesses
 
 RELEASED = {"Algebra": 0.0785, "Counting": 0.1427, "Geometry": 0.1509, "Intermediate": 0.0587, "Number": 0.1108, "Pre": 0.0369, "Precalculus": 0.0752}
@@ -155,11 +155,12 @@ def test_two_of_nine_pairs_of_judgements_keep():
     ],
 )
 def test_the_answer_by_consistency(answers, found):
-    assert consistent_answer(answers, half_of(len(answers) or 8))[0] == found
+    assert consistent_answer(answers, votes_needed(len(answers) or 8))[0] == found
 
 
-def test_half_of_the_votes_is_enough():
-    assert [half_of(n) for n in (1, 2, 7, 8)] == [1, 1, 4, 4]
+def test_votes_needed_the_votes_is_enough():
+    assert [votes_needed(n) for n in (1, 2, 7, 8)] == [1, 1, 4, 4]
+    assert [votes_needed(n, 0.75) for n in (1, 7, 8, 10)] == [1, 6, 6, 8]
 
 
 def test_the_students_band_is_two_to_six_of_eight():

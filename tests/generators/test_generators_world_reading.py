@@ -118,8 +118,8 @@ def test_variants_keep_the_answer_and_the_side(cell, key, kind):
     assert (read.reference, read.split) == (problem.reference, problem.split) == (variant.reference, variant.split)
     assert variant.prompt != problem.prompt
     same_shape = (variant.domain, variant.meta["shape"]) == (problem.domain, problem.meta["shape"])
-    if kind == "order":
-        assert same_shape and told(variant.meta["numbers"]) == told(problem.meta["numbers"])
+    if kind == "order":  # of the same family, not always of the same shape: 50 % of 54 is 54 % of 50
+        assert variant.domain == problem.domain and told(variant.meta["numbers"]) == told(problem.meta["numbers"])
     else:
         assert not same_shape or kind == "tail"
     assert variant == WORLD.variant(problem, key, kind)
