@@ -75,10 +75,6 @@ class OpenAIPart(Part):
     """Samples of one input that share a request (`n`): their prompt is paid once, but a sample's seed no longer decides it alone. 1 = exact."""
     body: dict[str, Any] = {}
     """Fields added to every request, e.g. {reasoning_effort = "low"}."""
-    price_in: Annotated[float, Field(ge=0)] = 0
-    """Money per million prompt tokens."""
-    price_out: Annotated[float, Field(ge=0)] = 0
-    """Money per million sampled tokens."""
 
     @field_validator("url")
     @classmethod
@@ -115,7 +111,7 @@ class EnginePart(Part):
     answers of another run."""
     replay: ReplayPart = ReplayPart()
     price_per_million: dict[Literal["input", "output"], Annotated[float, Field(ge=0)]] = {}
-    """Money per million tokens, e.g. {input = 0.1, output = 0.4}; what `synth requests` counts with. A word for the reader: no number depends on it."""
+    """Money per million tokens, e.g. {input = 0.1, output = 0.4}; what `synth requests` and `--dry-run` count with. No result depends on it."""
     scheduler: SchedulerPart = SchedulerPart()
     openai: OpenAIPart = OpenAIPart()
     vllm: VllmPart = VllmPart()

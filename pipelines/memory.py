@@ -131,7 +131,7 @@ def layer_activations(s: Shape, tokens: int, half: bool) -> float:
 
 
 def activations(s: Shape, tokens: int, half: bool, checkpointing: bool) -> float:
-    """Of all layers at `micro_tokens`; with checkpointing each keeps its float32 input only and one layer at a time is recomputed (Chen et al. 2016)."""
+    """Of all layers at `micro_tokens`; with checkpointing each keeps its float32 input and one layer at a time is recomputed (Chen et al. 2016)."""
     one = layer_activations(s, tokens, half)
     return s.layers * tokens * 4 * s.hidden + one if checkpointing else s.layers * one
 

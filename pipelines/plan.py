@@ -89,7 +89,7 @@ def plan(recipe: Recipe, *, train_problems: int, heldout_problems: int, pilot: P
 
 def most_money(recipe: Recipe, lines: list[Line]) -> float | None:
     """What the sampled tokens of these lines can cost at an endpoint at most, their prompts left out; None where the recipe names no price."""
-    price = recipe.engine.price_per_million.get("output") or recipe.engine.openai.price_out
+    price = recipe.engine.price_per_million.get("output")
     if recipe.engine.kind != "openai" or not price:
         return None
     return sum(line.high for line in lines) * recipe.sampling.max_tokens * price / 1e6

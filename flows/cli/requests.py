@@ -72,8 +72,7 @@ def main(args: argparse.Namespace) -> int:
 def prices(recipe: dict[str, Any]) -> dict[str, float]:
     """Money per million tokens, input and output; {} where the recipe names none."""
     engine = recipe.get("engine", {})
-    of_endpoint = {"input": engine.get("openai", {}).get("price_in", 0), "output": engine.get("openai", {}).get("price_out", 0)}
-    return dict(engine.get("price_per_million") or {k: v for k, v in of_endpoint.items() if v})
+    return dict(engine.get("price_per_million") or {})
 
 
 def summary(ledger: Ledger, price: dict[str, float]) -> dict[str, Any]:

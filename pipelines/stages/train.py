@@ -107,7 +107,7 @@ def _train(course: _Course, done: int, cursor: int) -> None:
         if sampled is None:
             sampled = course.sample(step, cursor, _sampler_of(run, round, step, newest))
             waited = time.perf_counter() - start
-        ends = step == last or bool(part.tokens) and trained_tokens(run, round) + sampled.tokens >= part.tokens
+        ends = step == last or (bool(part.tokens) and trained_tokens(run, round) + sampled.tokens >= part.tokens)
         if course.overlap is None:
             learned, ahead = _learn(course, sampled, newest), None
         else:

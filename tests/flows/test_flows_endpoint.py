@@ -88,7 +88,7 @@ def test_a_kind_that_there_is_not_is_one_sentence(tmp_path: Path, capsys: pytest
 
 
 def test_a_dry_run_asks_nothing_and_says_what_the_answers_may_cost(capsys: pytest.CaptureFixture[str]) -> None:
-    price = ["--set", "engine.openai.price_out=10", "--set", "sampling.max_tokens=50"]
+    price = ["--set", "engine.price_per_million.output=10", "--set", "sampling.max_tokens=50"]
     small = [w for setting in SMALL for w in ("--set", setting)]
     words = ["run", "quick", "--engine", "openai:http://127.0.0.1:9", "--set", "only=synthesize", "--dry-run", *small, *price]
     assert main(words) == 0
