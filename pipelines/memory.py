@@ -209,7 +209,7 @@ def check_memory(recipe: Recipe) -> list[Role]:
         return []
     needed = 1 if recipe.engine.vllm.sleep_level else sum(role.gpus for role in found)
     if needed > recipe.machine.gpus:
-        raise UserError(f"machine.gpus is {recipe.machine.gpus}, and vLLM and the trainer need {needed} between them; lower train.ranks or engine.vllm")
+        raise UserError(f"machine.gpus is {recipe.machine.gpus}, vLLM and the trainer need {needed} together; lower train.ranks or engine.vllm")
     for role in found:
         if role.total > role.room:
             what, size = max(role.terms, key=lambda term: term[1])

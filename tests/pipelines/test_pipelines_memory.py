@@ -28,7 +28,7 @@ def built(shape: Shape, kind: str = "qwen3"):
         return AutoModelForCausalLM.from_config(config), json.loads(config.to_json_string())
 
 
-@pytest.mark.parametrize("name, billions", [("Qwen3-0.6B", 0.6), ("Qwen3-1.7B", 1.7), ("Qwen3-4B", 4.0), ("Qwen3-8B", 8.2)])  # as the model cards round
+@pytest.mark.parametrize("name, billions", [("Qwen3-0.6B", 0.6), ("Qwen3-1.7B", 1.7), ("Qwen3-4B", 4.0), ("Qwen3-8B", 8.2)])
 def test_published_shapes_have_the_parameters_of_transformers_models(name, billions):
     model, config = built(PUBLISHED[name])
     assert parameters(PUBLISHED[name]) == model.num_parameters()
@@ -120,7 +120,7 @@ def test_what_cannot_fit_is_refused_in_one_sentence(change, said, capsys):
 
 
 def test_too_few_gpus_are_refused():
-    with pytest.raises(UserError, match="machine.gpus is 4, and vLLM and the trainer need 8"):
+    with pytest.raises(UserError, match=r"machine\.gpus is 4, vLLM and the trainer need 8 together"):
         check_memory(load_recipe("qwen3-8b-8x80gb", ["machine.gpus=4"]))
 
 
