@@ -12,9 +12,9 @@ from pipelines.run import read_lake
 
 ROOT = Path(__file__).parents[2]
 OVERRIDES = [
-    "policy.path=arithmetic", "problems.per_cell=2", "problems.levels=[1, 2, 3]", "probe.problems=40", "probe.n=4", "select.problems=40",
-    "train.steps=2", "train.prompts_per_step=8", "train.group_size=4", "evaluate.problems=12", "evaluate.n=2", "engine.batch_rows=16",
-    "strategies.svs.source=[0.01, 0.99]", "strategies.svs.sources=4",
+    "policy.path=arithmetic", "problems.per_cell=2", "problems.levels=[1, 2, 3]", "probe.problems=40", "probe.n=4",
+    "select.problems=40", "train.steps=2", "train.prompts_per_step=8", "train.group_size=4", "evaluate.problems=12", "evaluate.n=2",
+    "engine.batch_rows=16", "strategies.svs.source=[0.01, 0.99]", "strategies.svs.sources=4",
 ]  # fmt: skip
 CODE = """
 import sys
@@ -43,12 +43,12 @@ def test_a_run_of_svs_is_stored_and_the_same_after_a_kill(tmp_path: Path) -> Non
     digests = []
     for name in ("whole", "killed"):
         with read_lake(tmp_path / name) as lake:
-            digests.append(lake.digest().value if hasattr(lake.digest(), "value") else lake.digest())
+            digests.append(lake.digest().total)
             assert lake.duplicate_keys() == {}
             written = lake.query("SELECT count(*) FROM rollouts WHERE stream = 'svs.write'").item()
             decided = lake.query("SELECT count(DISTINCT candidate_id) FROM decisions WHERE strategy = 'svs'").item()
             assert written == decided > 0  # every writing has its row
-            told = "SELECT problem_id FROM rollouts UNION SELECT problem_id FROM decisions"
-            assert lake.query(f"SELECT count(*) FROM ({told}) ANTI JOIN problems USING (problem_id)").item() == 0
+            named = "SELECT problem_id FROM rollouts UNION SELECT problem_id FROM decisions"
+            assert lake.query(f"SELECT count(*) FROM ({named}) ANTI JOIN problems USING (problem_id)").item() == 0
             assert set(lake.query("SELECT DISTINCT split FROM problems WHERE source = 'svs'")["split"]) == {"online"}
     assert digests[0] == digests[1]
