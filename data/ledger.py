@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 
 from data.disk import storage_error
 from data.errors import SynthError, UserError
-from data.ledger_rows import ANSWER, answered_row, asked_row, completion_of, float32s, int32s
+from data.ledger_rows import ANSWER, answered_row, asked_row, completions_of, float32s, int32s
 from data.records import Completion, Request
 from data.tables import REQUESTS
 
@@ -214,7 +214,7 @@ class Ledger:
         for start in range(0, len(wanted), AT_ONCE):
             some = wanted[start : start + AT_ONCE]
             rows = {row[0]: row for row in self._select(ANSWER, "AND state IN (?, ?)", some, states)}
-            found.update((key, completion_of(rows[key])) for key in some if key in rows)
+            found.update((c.key, c) for c in completions_of([rows[key] for key in some if key in rows]))
         return found
 
     def rows(self, keys: Sequence[str], *, round: int, stage: str, shard: int) -> list[dict[str, Any]]:
