@@ -55,6 +55,16 @@ PROBLEMS: dict[str, list[Problem]] = {
         Problem("q", "", "consistency", {"answers": ["4", "4"]}),
         Problem("q", "B", "consistency", {"mode": "option_shuffle", "options": ["red", "blue"]}),
     ],
+    "fill": [Problem("q", "", "fill", {"masks": {"m1": "36", "m2": "the rest"}})],
+    "reorder": [
+        Problem("q", "", "reorder", {"order": [2, 1, 3]}),
+        Problem("q", "", "reorder", {"order": [3, 1, 2, 4], "needs": {"4": [1, 2], "1": [3]}}),
+    ],
+    "segment": [
+        Problem("q", "", "segment", {"following": ["so we take 12 of them", "and add 3"]}),
+        Problem("q", "", "segment", {"following": ["the sum is even"], "match": "meaning", "votes": 1}),
+    ],
+    "written": [Problem("q", "", "written", {"form": form}) for form in ("fenced", "json")],
 }
 PIECES = (
     "\\boxed{", "}", "<answer>", "</answer>", "####", "The answer is ",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -115,12 +116,20 @@ def test_a_server_with_half_the_weights_is_restarted_and_given_them_again(open_s
 def test_a_death_costs_one_restart_and_the_weights_come_back(open_stub: Open, moved: PolicyVersion, tmp_path: Path) -> None:
     engine = open_stub()
     engine.update(moved)
-    stream = engine.generate(requests(moved.id, 40))
+    asked, died = requests(moved.id, 40), threading.Event()
+
+    def source() -> Iterator[Request]:
+        yield from asked[:20]
+        died.wait()
+        yield from asked[20:]
+
+    stream = engine.generate(source())
     got = [next(stream) for _ in range(3)]
     with pytest.raises(SynthError):
         engine.tell("POST", "/die")
+    died.set()
     got += list(stream)
-    assert {c.key for c in got} == {r.key for r in requests(moved.id, 40)} and len(got) == 40
+    assert {c.key for c in got} == {r.key for r in asked} and len(got) == 40
     assert {(c.finish == "error", c.policy_id) for c in got} == {(False, moved.id)}
     assert engine.server.starts == 2
     assert calls(tmp_path).count("/finish_weight_update") == 2
