@@ -39,8 +39,8 @@ SMALL = 10
 """Integers below are in every other text: of the arithmetic world's honest problems with such an answer 11.5 % state that number as one
 of their own; from 10 on it is 4.8 % (to 19), 2.2 % (to 99) and none above (1,625 problems)."""
 
-_FENCE = re.compile(r"^[ \t]*```[ \t]*([A-Za-z]*)[ \t]*\n(.*?)^[ \t]*```[ \t]*$", re.S | re.M)
-_HEADING = re.compile(r"^[ \t#]*\*{0,2}[ \t]*(?:Reconstructed|Rewritten|New) (?:Question|Problem)[ \t]*:?[ \t]*\*{0,2}[ \t]*:?", re.I | re.M)
+_FENCE = re.compile(r"[ \t]*+```[ \t]*+([A-Za-z]*+)[ \t]*+")
+_HEADING = re.compile(r"^[ \t#]*+\*{0,2}[ \t]*+(?:Reconstructed|Rewritten|New) (?:Question|Problem)[ \t]*:?[ \t]*\*{0,2}[ \t]*:?", re.I | re.M)
 _NUMBER = re.compile(r"(?<![\w.])[-−]?\d[\d,]*(?:\.\d+)?(?![\w])")
 _AS_ANSWER = (r"\\boxed\s*\{{\s*{0}\s*\}}", r"####\s*{0}(?![\d])", r"\banswer\b[^.?!\n]{{0,24}}?(?:\bis\b|:|=|\bof\b|\bbe\b)\s*\$?{0}(?![\d]|\.\d)")
 
@@ -68,8 +68,24 @@ def read_problem(text: str, form: Form = "fenced") -> tuple[str, str]:
     return found, ""
 
 
+def fenced(said: str) -> Iterator[tuple[str, str]]:
+    """(kind, body) of every block between a line of ``` with or without a kind and the next line of ``` alone. Line by line, so that the time
+    grows with the text and no faster, however many blocks are opened and never closed."""
+    kind: str | None = None
+    body: list[str] = []
+    for line in said.split("\n"):
+        fence = _FENCE.fullmatch(line)
+        if kind is None:
+            kind, body = (fence[1], []) if fence else (None, [])
+        elif fence and not fence[1]:
+            yield kind, "\n".join(body)
+            kind = None
+        else:
+            body.append(line)
+
+
 def _from_fence(said: str) -> tuple[str, str]:
-    blocks = [(kind.lower(), body.strip()) for kind, body in _FENCE.findall(said)]
+    blocks = [(kind.lower(), body.strip()) for kind, body in fenced(said)]
     named = list(dict.fromkeys(body for kind, body in blocks if kind == "text"))
     others = list(dict.fromkeys(body for _, body in blocks))
     for found in (named, others):
@@ -86,7 +102,7 @@ def _from_fence(said: str) -> tuple[str, str]:
 
 
 def _from_json(said: str) -> tuple[str, str]:
-    blocks = [body for _, body in _FENCE.findall(said)]
+    blocks = [body for _, body in fenced(said)]
     body = blocks[0] if len(blocks) == 1 else said
     try:
         value = json.loads(body.strip())

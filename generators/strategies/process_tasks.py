@@ -15,7 +15,7 @@ from filters.verifiers.numbers import Number, parse_number
 
 _END = re.compile(r"####.*\Z|\\boxed\s*\{.*\Z", re.S)
 _NUMBER = re.compile(r"(?<![\w.])-?\d[\d,]*(?:\.\d+)?(?![\w])")
-_RESULT = re.compile(r"=\s*\$?(-?\d[\d,]*(?:\.\d+)?)(?![\w])(?!.*=)", re.S)
+_RESULT = re.compile(r"=\s*\$?(-?\d[\d,]*(?:\.\d+)?)(?![\w])")
 _SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z0-9\\])")
 
 
@@ -50,9 +50,15 @@ def numbers(text: str) -> list[Fraction]:
     return [value for found in _NUMBER.findall(text) if (value := _value(found)) is not None]
 
 
+def _result(step: str) -> re.Match[str] | None:
+    """The number behind the last equals sign, where one stands there."""
+    last = step.rfind("=")
+    return _RESULT.match(step, last) if last >= 0 else None
+
+
 def result_of(step: str) -> Fraction | None:
     """The number behind the last equals sign of a step."""
-    found = _RESULT.search(step)
+    found = _result(step)
     return _value(found[1]) if found else None
 
 
@@ -100,7 +106,7 @@ def mask_pieces(steps: Sequence[str], share: float, most: int, seed: int) -> Mas
 
     A result is masked where it comes out; where a later step uses it, it stays, so that the task is to work out what the rest rests on.
     """
-    places = [n for n, step in enumerate(steps) if _RESULT.search(step)]
+    places = [n for n, step in enumerate(steps) if _result(step)]
     if not places:
         return None
     count = max(1, min(most, int(share * len(places) + 0.5)))
@@ -108,7 +114,7 @@ def mask_pieces(steps: Sequence[str], share: float, most: int, seed: int) -> Mas
     masks: dict[str, str] = {}
     told = list(steps)
     for index, n in enumerate(chosen, 1):
-        found = _RESULT.search(steps[n])
+        found = _result(steps[n])
         assert found is not None
         masks[f"m{index}"] = found[1]
         told[n] = f"{steps[n][: found.start(1)]}[m{index}]{steps[n][found.end(1) :]}"

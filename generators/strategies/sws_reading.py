@@ -14,7 +14,7 @@ import re
 from typing import Any
 
 from data.text import storable
-from filters.written import Form
+from filters.written import Form, fenced
 from generators.strategies.sws_votes import JUDGEMENTS, Judgement
 
 MOST = 50
@@ -34,7 +34,6 @@ JUDGEMENT_SCHEMA: dict[str, Any] = {
     "additionalProperties": False,
 }
 
-_BLOCK = re.compile(r"^[ \t]*```[ \t]*[A-Za-z]*[ \t]*\n(.*?)^[ \t]*```[ \t]*$", re.S | re.M)
 _QUOTED = re.compile(r"""\s*(?:"([^"\\\n]*)"|'([^'\\\n]*)')\s*""")
 _SAID = re.compile(r"final[ \t]+judge?ment[ \t*_]*:[ \t*_]*([a-z]+)", re.I)
 
@@ -61,7 +60,7 @@ def _line(said: str) -> list[str]:
 
 
 def _listed(said: str) -> list[str]:
-    blocks = [block for block in _BLOCK.findall(said) if "[" in block]
+    blocks = [block for _, block in fenced(said) if "[" in block]
     if not blocks:
         return []
     text = blocks[-1].strip()
@@ -116,7 +115,7 @@ def _after_thought(answer: str) -> str | None:
 
 
 def _object(said: str) -> dict[str, Any]:
-    blocks = _BLOCK.findall(said)
+    blocks = [block for _, block in fenced(said)]
     try:
         value = json.loads((blocks[0] if len(blocks) == 1 else said).strip())
     except (ValueError, RecursionError):
