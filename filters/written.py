@@ -101,12 +101,19 @@ def _from_fence(said: str) -> tuple[str, str]:
     return said[headings[-1].end() :], ""
 
 
-def _from_json(said: str) -> tuple[str, str]:
+def json_value(said: str) -> Any:
+    """What the one block holds, or the whole text where there is not one block. ValueError where that is no JSON."""
     blocks = [body for _, body in fenced(said)]
-    body = blocks[0] if len(blocks) == 1 else said
     try:
-        value = json.loads(body.strip())
-    except (ValueError, RecursionError):
+        return json.loads((blocks[0] if len(blocks) == 1 else said).strip())
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+
+
+def _from_json(said: str) -> tuple[str, str]:
+    try:
+        value = json_value(said)
+    except ValueError:
         return "", "no JSON object"
     if not isinstance(value, dict) or set(value) != {"problem"} or not isinstance(value["problem"], str):
         return "", 'not an object with one text under "problem"'

@@ -20,8 +20,9 @@ from typing import Any
 import orjson
 
 from data.errors import SynthError
-from data.records import Completion, Float32, LogProbs, PolicyVersion, Request
+from data.records import Completion, Request
 from generators.engines import structured
+from generators.engines.around import Around
 from generators.engines.base import Capabilities
 from generators.engines.openai import OpenAIEngine
 from generators.engines.scheduler import Busy, Failed, unanswered
@@ -58,7 +59,7 @@ class _Batch:
     polls: int = 0
 
 
-class BatchEngine:
+class BatchEngine(Around):
     """`engine` says how requests are worded and answers read; `state` is the SQLite file that remembers the batches of a run.
 
     Requests are gathered until the input has ended, has given nothing for `gather_s`, or 50,000 are there. Lines that failed at the provider or
@@ -66,7 +67,8 @@ class BatchEngine:
     """
 
     def __init__(self, engine: OpenAIEngine, state: Path, *, gather_s: float = 2.0, poll_s: float = 30.0, tries: int = 3) -> None:
-        self.engine, self.gather_s, self.poll_s, self.tries = engine, gather_s, poll_s, tries
+        self.engine: OpenAIEngine = engine
+        self.gather_s, self.poll_s, self.tries = gather_s, poll_s, tries
         self.capabilities: Capabilities = engine.capabilities
         self._closed = threading.Event()
         self._unwanted: set[str] = set()
@@ -97,9 +99,9 @@ class BatchEngine:
                 continue
             self._closed.wait(max(0.0, min(min(b.due for b in batches.values()) - time.monotonic(), self.poll_s if ended else 0.0)))
             for batch in list(batches.values()):
-                if time.monotonic() >= batch.due and self._over(batch):
+                if time.monotonic() >= batch.due and (told := self._over(batch)):
                     del batches[batch.tag]
-                    yield from self._answers(batch, waiting)
+                    yield from self._answers(batch, told, waiting)
         raise SynthError("the engine was closed while batches were under way; they go on at the provider, `synth resume` picks them up")
 
     def _gather(self, inbox: queue.SimpleQueue[Any], waiting: dict[str, _Item]) -> bool:
@@ -204,7 +206,8 @@ class BatchEngine:
                 return None
             after = f"&after={page['data'][-1]['id']}"
 
-    def _over(self, batch: _Batch) -> bool:
+    def _over(self, batch: _Batch) -> dict[str, Any] | None:
+        """What the provider says of a batch that is over, None before that."""
         told = self._object("GET", f"batches/{batch.id}")
         status = told.get("status")
         if status == "failed":
@@ -214,11 +217,10 @@ class BatchEngine:
             raise SynthError(f"batch {batch.id} was refused as a whole: {said}; nothing of it is paid")
         batch.polls += 1
         batch.due = time.monotonic() + min(self.poll_s, self.poll_s / 8 * batch.polls)
-        return status in _OVER
+        return told if status in _OVER else None
 
-    def _answers(self, batch: _Batch, waiting: dict[str, _Item]) -> Iterator[Completion]:
+    def _answers(self, batch: _Batch, told: Mapping[str, Any], waiting: dict[str, _Item]) -> Iterator[Completion]:
         """Completions of a batch that is over; what was not answered waits for the next one."""
-        told = self._object("GET", f"batches/{batch.id}")
         left = dict(batch.items)
         for name in ("output_file_id", "error_file_id"):
             for line in self._lines(told.get(name)):
@@ -337,24 +339,6 @@ class BatchEngine:
     def cancel(self, keys: Iterable[str]) -> None:
         """What lies in no batch yet; a batch is paid as a whole."""
         self._unwanted.update(keys)
-
-    def score(self, sequences: Iterable[tuple[str, Sequence[int]]]) -> Iterator[LogProbs]:
-        return self.engine.score(sequences)
-
-    def embed(self, texts: Sequence[str]) -> Float32:
-        return self.engine.embed(texts)
-
-    def update(self, policy: PolicyVersion) -> None:
-        self.engine.update(policy)
-
-    def encode(self, text: str) -> list[int]:
-        return self.engine.encode(text)
-
-    def decode(self, tokens: Sequence[int]) -> str:
-        return self.engine.decode(tokens)
-
-    def render_chat(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
-        return self.engine.render_chat(messages)
 
     def close(self) -> None:
         if not self._closed.is_set():

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from typing import Any
 
-from data.records import Completion, Float32, LogProbs, PolicyVersion, Request
+from data.records import Completion, Request
+from generators.engines.around import Around
 from generators.engines.base import Batched, Capabilities, Engine
 from generators.engines.stream import Counts, LedgeredStream, RequestLedger, Seen, as_recorded
 
 AT_ONCE = 256  # requests pulled from a source and looked up at a time
 
 
-class LedgeredEngine:
+class LedgeredEngine(Around):
     """`engine` with every request looked up first and every answer recorded before it is yielded. A key asked twice is answered once.
 
     A `Batched` engine is asked for the plan of all requests of the call, recorded or not, and a batch is regenerated whole unless
@@ -101,24 +101,6 @@ class LedgeredEngine:
     def _report(self, done: int, total: int, tokens: int) -> None:
         if self.on_progress is not None:
             self.on_progress(done, total, tokens)
-
-    def score(self, sequences: Iterable[tuple[str, Sequence[int]]]) -> Iterator[LogProbs]:
-        return self.engine.score(sequences)
-
-    def embed(self, texts: Sequence[str]) -> Float32:
-        return self.engine.embed(texts)
-
-    def update(self, policy: PolicyVersion) -> None:
-        self.engine.update(policy)
-
-    def encode(self, text: str) -> list[int]:
-        return self.engine.encode(text)
-
-    def decode(self, tokens: Sequence[int]) -> str:
-        return self.engine.decode(tokens)
-
-    def render_chat(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
-        return self.engine.render_chat(messages)
 
     def close(self) -> None:
         """Closes the engine; the ledger belongs to whoever opened it."""

@@ -9,12 +9,11 @@ The released code runs `exec` on such a list; here a list is brackets, quoted st
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any
 
 from data.text import storable
-from filters.written import Form, fenced
+from filters.written import Form, fenced, json_value
 from generators.strategies.sws_votes import JUDGEMENTS, Judgement
 
 MOST = 50
@@ -115,9 +114,8 @@ def _after_thought(answer: str) -> str | None:
 
 
 def _object(said: str) -> dict[str, Any]:
-    blocks = [block for _, block in fenced(said)]
     try:
-        value = json.loads((blocks[0] if len(blocks) == 1 else said).strip())
-    except (ValueError, RecursionError):
+        value = json_value(said)
+    except ValueError:
         return {}
     return value if isinstance(value, dict) else {}

@@ -206,9 +206,12 @@ def _commit(course: _Course, sampled: Sampled, before: PolicyVersion, learned: _
 
 def _prune(run: Run, round: int, step: int) -> None:
     """Older checkpoints go; the last of every round stays (its policy can be evaluated, exported, compared)."""
-    kept = set(run.lake.query("SELECT round, max(step) FROM train_steps WHERE round < ? GROUP BY round", (round,)).iter_rows())
+    folders = []
     for folder in (run.dir / "policies").glob("r*-s*"):
         of_round, of_step = (int(part[1:]) for part in folder.name.split("-"))
-        stale = of_step <= step - KEEP_CHECKPOINTS if of_round == round else of_round < round and (of_round, of_step) not in kept
+        folders.append((of_round, of_step, folder))
+    last = {of_round: of_step for of_round, of_step, _ in sorted(folders)}
+    for of_round, of_step, folder in folders:
+        stale = of_step <= step - KEEP_CHECKPOINTS if of_round == round else of_round < round and of_step != last[of_round]
         if stale:
             shutil.rmtree(folder, ignore_errors=True)
