@@ -5,7 +5,8 @@ reuses it, `reference/strategies.md` section 3):
   fenced  after the last `</think>`: the ```text block; else the only other ``` block; else what follows "**Reconstructed Question:**"
           (or the heading that the prompt asked for). Two different blocks are no problem.
   json    after the last `</think>`: one JSON object with the text under "problem", bare or in a ```json block (`PROBLEM_SCHEMA`)
-  line    the first line, where the dialect of the shipped policies ends its texts; what comes after it may only be blank
+  line    the first line, where the dialect of the shipped policies ends its texts; what comes after it may only be blank. A plan may stand
+          before the problem, on the same line, and ends with "Q:"
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ PROBLEM_SCHEMA: dict[str, Any] = {
 }
 """What an engine with structured outputs is held to under the form json."""
 
+AFTER_PLAN = "Q:"
+"""Ends the plan that a problem of the form `line` may begin with."""
+
 MIN_WORDS = 4
 MAX_CHARS = 16_000
 """About the 4096 tokens beyond which SvS drops a prompt."""
@@ -50,7 +54,7 @@ def read_problem(text: str, form: Form = "fenced") -> tuple[str, str]:
     said = storable(text)
     if form == "line":
         first, _, rest = said.strip().partition("\n")
-        found, why = (first, "more than one line") if rest.strip() else (first, "")
+        found, why = (first, "more than one line") if rest.strip() else (first.rpartition(AFTER_PLAN)[2], "")
     else:
         _, thought, said = said.rpartition("</think>")
         if not thought and "<think>" in said:

@@ -1,6 +1,7 @@
 """What a seed policy is taught besides solving: demonstrations of every task of the compact dialect, made by the world itself.
 
-A task is a prompt template and the answers it should get: `solve` (problem -> chain and answer), `rewrite` (a chain alone -> another
+A task is a prompt template and the answers it should get: `solve` (problem -> chain and answer), `doubt` (the same of a question that may
+have no answer, which is what it then says), `rewrite` (a chain alone -> another
 question with its answer), `paraphrase` (problem -> the same in other words), `sws_write` (category, concepts, level -> problem),
 `sws_judge` (such a problem -> perfect, acceptable or bad), `sws_concepts` (problem -> what it is about). Every problem, also one
 that is only a target, is of the train split.
@@ -9,15 +10,16 @@ that is only a target, is of the train split.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from data.keyed import keyed_order, keyed_seed
 from data.records import Problem
 from data.render import Renderer
+from filters.written import AFTER_PLAN
 from generators.worlds.arithmetic import ArithmeticWorld
 from generators.worlds.arithmetic.concepts import assignment, covered
 from generators.worlds.arithmetic.draw import Draw
-from generators.worlds.arithmetic.garbled import garbled
+from generators.worlds.arithmetic.garbled import garbled, renumbered
 from generators.worlds.arithmetic.variants import Kind
 
 EASY: tuple[Kind, ...] = ("story", "tail")
@@ -34,13 +36,27 @@ class Lesson:
     problem: Problem
 
 
-def lessons(world: ArithmeticWorld, tasks: Mapping[str, float], families: Sequence[str], renderer: Renderer, seed: int) -> Iterator[Lesson]:
+@dataclass(frozen=True)
+class Syllabus:
+    """What lessons are about. `levels`: those of every problem, also of one that is only a target."""
+
+    families: Sequence[str]
+    levels: Sequence[int]
+    hard_rewrites: float = 0.25
+    """Share, in quarters, of rewriting lessons whose numbers are not in the chain; a small policy learns from them to change the answer."""
+    subtle: float = 0.0
+    """Share of bad questions that one word spoils, as a policy's own slips do; the others have up to three faults of any kind."""
+    planned: bool = False
+    """A problem is written after its chain: numbers that are planned come out even."""
+
+
+def lessons(world: ArithmeticWorld, tasks: Mapping[str, float], syllabus: Syllabus, renderer: Renderer, seed: int) -> Iterator[Lesson]:
     """Lessons without end: one of each family and level, shuffled, then the next of each; tasks drawn by weight, keyed.
 
     A problem for which a task has no demonstration (nothing else has its answer) is a lesson in solving instead.
     """
     names, total = sorted(tasks), sum(tasks.values())
-    cells = {f"{family}.{level}": (family, level) for family in families for level in world.levels()}
+    cells = {f"{family}.{level}": (family, level) for family in syllabus.families for level in syllabus.levels}
     index = 0
     while True:
         for cell in keyed_order(seed, list(cells), "lessons", index):
@@ -52,28 +68,41 @@ def lessons(world: ArithmeticWorld, tasks: Mapping[str, float], families: Sequen
                     task = name
                     break
                 point -= tasks[name]
-            yield _LESSONS[task](world, problem, families, renderer, draw) or _solve(world, problem, families, renderer, draw)
+            yield _LESSONS[task](world, problem, syllabus, renderer, draw) or _solve(world, problem, syllabus, renderer, draw)
         index += 1
 
 
-Teach = Callable[[ArithmeticWorld, Problem, Sequence[str], Renderer, Draw], "Lesson | None"]
+Teach = Callable[[ArithmeticWorld, Problem, Syllabus, Renderer, Draw], "Lesson | None"]
 
 
-def _solve(world: ArithmeticWorld, problem: Problem, families: Sequence[str], renderer: Renderer, draw: Draw) -> Lesson:
+def _solve(world: ArithmeticWorld, problem: Problem, syllabus: Syllabus, renderer: Renderer, draw: Draw) -> Lesson:
     return Lesson("solve", renderer.render("solve", problem=problem), world.demonstration(problem), problem)
 
 
-def _rewrite(world: ArithmeticWorld, problem: Problem, families: Sequence[str], renderer: Renderer, draw: Draw) -> Lesson | None:
-    """Mostly from numbers of the chain, which is easy to learn; a quarter from other numbers, which is not."""
-    kinds: Sequence[Kind] = draw.pick_distinct(EASY, 2) if draw(0, 3) else ("answer",)
+def _doubt(world: ArithmeticWorld, problem: Problem, syllabus: Syllabus, renderer: Renderer, draw: Draw) -> Lesson | None:
+    """A question with other numbers than it was made with, or, one in three, one that makes no sense."""
+    if draw(0, 2):
+        text: str | None = renumbered(problem.prompt, draw)
+    else:
+        other = world.make(draw.pick(syllabus.families), draw.pick(syllabus.levels), draw(0, 1 << 20), seed=draw(0, 1 << 40), split="train")
+        text = garbled(problem.prompt, other.prompt, draw, subtle=draw(0, 999) < 1000 * syllabus.subtle)
+    answer = world.attempt(text) if text else None
+    if text is None or answer is None:
+        return None
+    return Lesson("doubt", renderer.render("solve", problem=replace(problem, prompt=text)), answer, problem)
+
+
+def _rewrite(world: ArithmeticWorld, problem: Problem, syllabus: Syllabus, renderer: Renderer, draw: Draw) -> Lesson | None:
+    """From numbers of the chain, which is easy to learn; `hard_rewrites` of them from other numbers, which is not."""
+    kinds: Sequence[Kind] = draw.pick_distinct(EASY, 2) if draw(0, 3) >= 4 * syllabus.hard_rewrites else ("answer",)
     for kind in kinds:
         other = world.variant(problem, draw(0, 1 << 40), kind)
-        if other is not None and other.domain in families:
+        if other is not None and other.domain in syllabus.families and other.level in syllabus.levels:
             return Lesson("rewrite", renderer.render("rewrite", response=world.demonstration(problem)), f" {other.prompt}", other)
     return None
 
 
-def _paraphrase(world: ArithmeticWorld, problem: Problem, families: Sequence[str], renderer: Renderer, draw: Draw) -> Lesson | None:
+def _paraphrase(world: ArithmeticWorld, problem: Problem, syllabus: Syllabus, renderer: Renderer, draw: Draw) -> Lesson | None:
     other = world.paraphrase(problem, draw(0, 1 << 40))
     return None if other is None else Lesson("paraphrase", renderer.render("paraphrase", problem=problem), f" {other.prompt}", other)
 
@@ -82,23 +111,24 @@ def _assigned(problem: Problem, draw: Draw) -> list[str]:
     return assignment(problem.domain, problem.meta["shape"], draw)
 
 
-def _write(world: ArithmeticWorld, problem: Problem, families: Sequence[str], renderer: Renderer, draw: Draw) -> Lesson:
+def _write(world: ArithmeticWorld, problem: Problem, syllabus: Syllabus, renderer: Renderer, draw: Draw) -> Lesson:
     prompt = renderer.render("sws_write", category=problem.domain, concepts=_assigned(problem, draw), level=problem.level)
-    return Lesson("sws_write", prompt, f" {problem.prompt}", problem)
+    plan = f" {', '.join(world.equations(problem))} {AFTER_PLAN}" if syllabus.planned else ""
+    return Lesson("sws_write", prompt, f"{plan} {problem.prompt}", problem)
 
 
-def _judge(world: ArithmeticWorld, problem: Problem, families: Sequence[str], renderer: Renderer, draw: Draw) -> Lesson | None:
+def _judge(world: ArithmeticWorld, problem: Problem, syllabus: Syllabus, renderer: Renderer, draw: Draw) -> Lesson | None:
     """perfect: asked for and sound; acceptable: sound, of another level or other concepts than asked for; bad: no question with an answer."""
     verdict = draw.pick(("perfect", "perfect", "perfect", "acceptable", "bad", "bad"))
     category, concepts, level, text = problem.domain, _assigned(problem, draw), problem.level, problem.prompt
-    other = world.make(draw.pick(families), draw.pick(world.levels()), draw(0, 1 << 20), seed=draw(0, 1 << 40), split="train")
+    other = world.make(draw.pick(syllabus.families), draw.pick(syllabus.levels), draw(0, 1 << 20), seed=draw(0, 1 << 40), split="train")
     if verdict == "acceptable":
         if draw(0, 1) and other.domain != category:
             category, concepts = other.domain, _assigned(other, draw)
-        elif (level := draw.pick(world.levels())) == problem.level or covered(category, problem.meta["shape"], concepts) == 0:
+        elif (level := draw.pick(syllabus.levels)) == problem.level or covered(category, problem.meta["shape"], concepts) == 0:
             return None
     elif verdict == "bad":
-        broken = garbled(text, other.prompt, draw)
+        broken = garbled(text, other.prompt, draw, subtle=syllabus.subtle > 0 and draw(0, 999) < 1000 * syllabus.subtle)
         if broken is None:
             return None
         text = broken
@@ -106,12 +136,13 @@ def _judge(world: ArithmeticWorld, problem: Problem, families: Sequence[str], re
     return Lesson("sws_judge", prompt, f" {verdict}", problem)
 
 
-def _concepts(world: ArithmeticWorld, problem: Problem, families: Sequence[str], renderer: Renderer, draw: Draw) -> Lesson:
+def _concepts(world: ArithmeticWorld, problem: Problem, syllabus: Syllabus, renderer: Renderer, draw: Draw) -> Lesson:
     return Lesson("sws_concepts", renderer.render("sws_concepts", question=problem.prompt), f" {', '.join(world.fine_concepts(problem))}", problem)
 
 
 _LESSONS: dict[str, Teach] = {
     "solve": _solve,
+    "doubt": _doubt,
     "rewrite": _rewrite,
     "paraphrase": _paraphrase,
     "sws_write": _write,

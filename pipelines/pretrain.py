@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -25,7 +25,7 @@ from generators.worlds.arithmetic import ArithmeticWorld
 from generators.worlds.arithmetic.words import WORDS
 from generators.worlds.base import World
 from generators.worlds.registry import get_world
-from pipelines.lessons import lessons
+from pipelines.lessons import Syllabus, lessons
 from pipelines.policy_card import PROMPTS, measure_policy, write_card
 from pipelines.tokenizer import END, save_tokenizer, train_tokenizer
 from pipelines.writing_card import measure_writing
@@ -35,6 +35,24 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int, float, str], None]
 """(steps done, steps in all, training loss, a note such as 'held-out 31 %')."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Training that goes on from the weights of the phase before it, with a fresh optimizer; every field means what it means in `Plan`."""
+
+    steps: int
+    decay_steps: int
+    learning_rate: float
+    tasks: tuple[tuple[str, float], ...]
+    levels: tuple[int, ...] = ()
+    hard_rewrites: float = 0.25
+    subtle: float = 0.0
+    planned: bool = False
+    warmup: int = 50
+    last_rate: float = 0.1
+    prompt_weight: float = 0.3
+    word_weight: float = 4.0
 
 
 @dataclass(frozen=True)
@@ -63,6 +81,16 @@ class Plan:
     tasks: tuple[tuple[str, float], ...] = ()  # (task of pipelines.lessons, its weight); () teaches solving only
     without: tuple[str, ...] = ()  # families that no lesson is about
     word_weight: float = 1.0  # what a name or a thing counts more than other tokens
+    levels: tuple[int, ...] = ()  # of all lessons; () = the world's
+    hard_rewrites: float = 0.25  # these three: `pipelines.lessons.Syllabus`
+    subtle: float = 0.0
+    planned: bool = False
+    last_rate: float = 0.1  # of the learning rate, at `decay_steps`
+    then: tuple[Phase, ...] = ()
+
+    def phases(self) -> list[Plan]:
+        """One plan a phase, the first the plan's own."""
+        return [replace(self, then=()), *(replace(self, then=(), **asdict(phase)) for phase in self.then)]
 
 
 PLANS: dict[str, Plan] = {
@@ -81,6 +109,17 @@ PLANS: dict[str, Plan] = {
 }
 
 
+def plan_of(told: Mapping[str, Any]) -> Plan:
+    """The plan as a card tells it."""
+    lists = {name: tuple(value) for name, value in told.items() if name in ("without", "levels")}
+    then = tuple(Phase(**{**of, "tasks": _pairs(of["tasks"]), "levels": tuple(of["levels"])}) for of in told.get("then", ()))
+    return Plan(**{**told, **lists, "tasks": _pairs(told.get("tasks", ())), "then": then})
+
+
+def _pairs(tasks: Sequence[Sequence[Any]]) -> tuple[tuple[str, float], ...]:
+    return tuple((task, weight) for task, weight in tasks)
+
+
 def build_policy(
     name: str,
     out_dir: str | Path,
@@ -91,10 +130,12 @@ def build_policy(
     progress: Progress | None = None,
     plan: Plan | None = None,
     without: Sequence[str] = (),
+    begin: str | Path | None = None,
 ) -> dict[str, Any]:
     """Trains the policy `name` and writes it to `out_dir` (Hugging Face folder and `card.json`); returns its card.
 
-    `plan` replaces the shipped plan of that name; `without` names families that it is taught nothing about (its words all the same).
+    `plan` replaces the shipped plan of that name; `without` names families that it is taught nothing about (its words all the same);
+    `begin` is a policy that the plan's first phase made, which is then not repeated.
     Raises UserError for an unknown name, fewer than one step, or a folder with other things in it.
     """
     plan = _plan(name, plan, steps)
@@ -106,15 +147,9 @@ def build_policy(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(keyed_seed(seed, "pretrain", name))
             world = get_world(plan.world)
-            whole = replace(plan, without=())  # a policy that was not taught a family still has its words
-            tokenizer = train_tokenizer(
-                (text for _, prompt, answer in islice(_examples(world, whole, seed), 10_000) for text in (prompt, answer)),
-                plan.vocabulary,
-                plan.context,
-            )
+            tokenizer, model = _new(world, plan, seed) if begin is None else _begun(plan, Path(begin))
             save_tokenizer(tokenizer, out)
-            model = _new_model(plan, tokenizer)
-            _train(model, tokenizer, world, plan, seed, out, progress)
+            _train_all(model, tokenizer, world, plan, seed, out, progress, skip=0 if begin is None else 1)
         _save(model, out)
         measured = measure_policy(out, world, problems=plan.card_problems, samples=plan.card_samples, seed=seed)
         written = None
@@ -132,6 +167,52 @@ def build_policy(
     }
     label = f"{name} without {', '.join(plan.without)}" if plan.without else name
     return write_card(out, label, trained_on, measured, written)
+
+
+def _new(world: World, plan: Plan, seed: int) -> tuple[PreTrainedTokenizerFast, Qwen3ForCausalLM]:
+    whole = replace(plan, without=())  # a policy that was not taught a family still has its words
+    texts = (text for _, prompt, answer in islice(_examples(world, whole, seed), 10_000) for text in (prompt, answer))
+    tokenizer = train_tokenizer(texts, plan.vocabulary, plan.context)
+    return tokenizer, _new_model(plan, tokenizer)
+
+
+def _begun(plan: Plan, folder: Path) -> tuple[PreTrainedTokenizerFast, Qwen3ForCausalLM]:
+    from transformers import AutoTokenizer, Qwen3ForCausalLM
+
+    if not plan.then:
+        raise UserError(f"--begin {folder}: this policy is trained in one phase, there is nothing to go on with")
+    if not (folder / "config.json").is_file():
+        raise UserError(f"--begin {folder}: no policy there (a folder with config.json and model.safetensors)")
+    tokenizer: Any = AutoTokenizer.from_pretrained(str(folder))
+    model = Qwen3ForCausalLM.from_pretrained(str(folder), dtype=torch.float32)
+    if (model.config.hidden_size, model.config.num_hidden_layers) != (plan.hidden, plan.layers):
+        raise UserError(f"--begin {folder}: its weights have another shape than the plan ({plan.layers} layers, {plan.hidden} wide)")
+    return tokenizer, model
+
+
+def _train_all(
+    model: Qwen3ForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    world: World,
+    plan: Plan,
+    seed: int,
+    out: Path,
+    progress: Progress | None,
+    skip: int,
+) -> None:
+    """Every phase but the first `skip`; each draws lessons of its own, and progress counts through."""
+    phases = plan.phases()
+    total, before = sum(phase.steps for phase in phases[skip:]), 0
+    for place, phase in enumerate(phases):
+        if place < skip:
+            continue
+
+        def told(done: int, of: int, loss: float, note: str, before: int = before) -> None:
+            if progress is not None:
+                progress(before + done, total, loss, note)
+
+        _train(model, tokenizer, world, phase, keyed_seed(seed, "phase", place) if place else seed, out, told)
+        before += phase.steps
 
 
 def _plan(name: str, plan: Plan | None, steps: int | None) -> Plan:
@@ -168,13 +249,14 @@ def _folder(out: Path) -> Path:
 def _examples(world: World, plan: Plan, seed: int) -> Iterator[tuple[Problem, str, str]]:
     """(problem, prompt, response) without end: one of each family and level, shuffled, then the next of each."""
     renderer = Renderer([PROMPTS], "compact")
-    families = [family for family in world.families() if family not in plan.without]
+    families, levels = [family for family in world.families() if family not in plan.without], plan.levels or world.levels()
     if plan.tasks:
         if not isinstance(world, ArithmeticWorld):
             raise UserError(f"plan: world {world.name} has no lessons but in solving; leave `tasks` out")
-        for lesson in lessons(world, dict(plan.tasks), families, renderer, seed):
+        syllabus = Syllabus(families, levels, plan.hard_rewrites, plan.subtle, plan.planned)
+        for lesson in lessons(world, dict(plan.tasks), syllabus, renderer, seed):
             yield lesson.problem, lesson.prompt, lesson.answer + END
-    cells = {f"{family}.{level}": (family, level) for family in families for level in world.levels()}
+    cells = {f"{family}.{level}": (family, level) for family in families for level in levels}
     index = 0
     while True:
         for cell in keyed_order(seed, list(cells), "pretrain", index):
@@ -274,11 +356,11 @@ def loss_of(model: Qwen3ForCausalLM, batch: list[Encoded], prompt_weight: float,
 
 
 def learning_rate(step: int, plan: Plan) -> float:
-    """Linear warm-up, then a cosine that would reach a tenth at `decay_steps`; step counts from 0."""
+    """Linear warm-up, then a cosine that would reach `last_rate` of the rate at `decay_steps`; step counts from 0."""
     if step < plan.warmup:
         return plan.learning_rate * (step + 1) / plan.warmup
     along = (step - plan.warmup) / max(1, plan.decay_steps - plan.warmup)
-    return plan.learning_rate * (0.1 + 0.45 * (1 + math.cos(math.pi * min(1.0, along))))
+    return plan.learning_rate * (plan.last_rate + (1 - plan.last_rate) / 2 * (1 + math.cos(math.pi * min(1.0, along))))
 
 
 def _optimizer(model: Qwen3ForCausalLM, plan: Plan) -> torch.optim.Optimizer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.records import Problem
@@ -77,6 +77,7 @@ PIECES = st.lists(
 ).map("".join)  # fmt: skip
 
 
+@settings(deadline=None)  # the first call pays for what is loaded late
 @given(PIECES, st.sampled_from(FORMS))
 def test_no_answer_breaks_the_parsers_and_what_they_read_is_in_the_answer(said: str, form: str) -> None:
     text, why = read_problem(said, form)

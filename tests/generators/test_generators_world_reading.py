@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from data.records import Problem
 from data.render import Renderer
+from filters.written import read_problem
+from generators.strategies.sws_votes import consistent_answer, stated_answer
 from generators.worlds.arithmetic import ArithmeticWorld
 from generators.worlds.arithmetic.concepts import assignment, covered, family_concepts
 from generators.worlds.arithmetic.draw import Draw
@@ -18,7 +20,7 @@ from generators.worlds.arithmetic.solving import FORMULAS, Ill, solve
 from generators.worlds.arithmetic.splits import told
 from generators.worlds.arithmetic.steps import decimal, work_out
 from generators.worlds.arithmetic.variants import KINDS
-from pipelines.lessons import TASKS, lessons
+from pipelines.lessons import TASKS, Syllabus, lessons
 from pipelines.policy_card import PROMPTS
 
 WORLD = ArithmeticWorld()
@@ -169,9 +171,10 @@ def test_lessons_teach_every_task_from_the_train_side_and_nothing_about_a_family
     families = [f for f in WORLD.families() if f != "ages"]
     weights = {"solve": 0.4, "rewrite": 0.2, "paraphrase": 0.1, "sws_write": 0.1, "sws_judge": 0.1, "sws_concepts": 0.1}
     renderer = Renderer([PROMPTS], "compact")
-    drawn = list(islice(lessons(WORLD, weights, families, renderer, 5), 1500))
+    syllabus = Syllabus(families, WORLD.levels())
+    drawn = list(islice(lessons(WORLD, weights, syllabus, renderer, 5), 1500))
     by = {task: [one for one in drawn if one.task == task] for task in TASKS}
-    assert set(weights) == set(TASKS) and all(by.values())
+    assert set(weights) == set(TASKS) - {"doubt"} and all(by[task] for task in weights)
     assert 0.4 <= len(by["solve"]) / len(drawn) <= 0.6  # some tasks fall back to solving
     assert {one.problem.split for one in drawn} == {"train"}
     assert "ages" not in {one.problem.domain for one in drawn} and "years old" not in "".join(one.prompt + one.answer for one in drawn)
@@ -180,7 +183,50 @@ def test_lessons_teach_every_task_from_the_train_side_and_nothing_about_a_family
     assert all(WORLD.read(one.answer).domain == one.prompt[3:].split(";")[0] for one in by["sws_write"])
     sound = [(one.answer, WORLD.read(one.prompt.split("Q: ")[1].split("\n")[0]) is not None) for one in by["sws_judge"]]
     assert {said for said, _ in sound} == {" perfect", " acceptable", " bad"} and all((said == " bad") is not ok for said, ok in sound)
-    assert list(islice(lessons(WORLD, weights, families, renderer, 5), 50)) == drawn[:50]
+    assert list(islice(lessons(WORLD, weights, syllabus, renderer, 5), 50)) == drawn[:50]
+
+
+def test_a_syllabus_keeps_to_its_levels_plans_what_is_written_and_doubts_what_has_no_answer():
+    renderer = Renderer([PROMPTS], "compact")
+    syllabus = Syllabus(WORLD.families(), (1, 3), hard_rewrites=0.0, subtle=1.0, planned=True)
+    weights = {"doubt": 0.4, "rewrite": 0.2, "sws_write": 0.2, "sws_judge": 0.2}
+    drawn = list(islice(lessons(WORLD, weights, syllabus, renderer, 6), 1200))
+    by = {task: [one for one in drawn if one.task == task] for task in TASKS}
+    assert {one.problem.level for one in drawn} == {1, 3} == {WORLD.read(one.answer).level for one in by["rewrite"]}
+    for one in by["sws_write"]:
+        plan, text = one.answer.split(" Q: ")
+        assert read_problem(one.answer, "line") == (text, "") and WORLD.read(text).reference == plan.rpartition("=")[2]
+    none = 0
+    for one in by["doubt"]:
+        asked, said = WORLD.read(one.prompt[3:].split("\n")[0]), one.answer.rpartition("#### ")[2]
+        assert said == ("none" if asked is None else asked.reference) and (asked is None or asked.split == "train")
+        none += asked is None
+    assert 0.3 < none / len(by["doubt"]) < 0.8
+    shown = [one.prompt.split("Q: ")[1].split("\n")[0] for one in by["sws_judge"] if one.answer == " bad"]
+    assert shown and all(WORLD.read(text) is None for text in shown)
+
+
+@pytest.mark.parametrize(
+    ("text", "attempt"),
+    [
+        ("A ferry goes 7 miles per hour. How many hours does it need for 82 miles?", " 82/7=? #### none"),
+        ("7 neighbors share 16 beads equally. How many beads does each get?", " 16/7=? #### none"),
+        ("5 neighbors share 16 beads equally. How many beads does each get?", " 16/5=3.2 #### none"),
+        ("Emma buys 7 coins at $8 each. She had $50. How much money is left?", " 7*8=56, 50-56=-6 #### none"),
+        ("Max buys 7 coins at $8 each. She had $58. How much money is left?", " #### none"),
+        ("Why?", " #### none"),
+    ],
+)
+def test_a_question_without_an_answer_is_worked_out_as_far_as_it_goes(text, attempt):
+    assert WORLD.read(text) is None and WORLD.attempt(text) == attempt
+    assert consistent_answer([stated_answer(attempt)] * 8, 4) == (None, 0)  # it wins no vote
+
+
+@given(CELLS)
+@settings(max_examples=200, deadline=None)
+def test_what_a_sound_question_is_answered_is_its_demonstration_or_nothing(cell):
+    problem = _made(cell)
+    assert WORLD.attempt(problem.prompt) in (WORLD.demonstration(problem), None)
 
 
 def test_ill_posed_questions_say_why():

@@ -12,7 +12,7 @@ from data.errors import UserError
 from generators.worlds.arithmetic import ArithmeticWorld
 from pipelines.lessons import TASKS
 from pipelines.policy_card import CARD, describe_policy, heldout_problems, measure_policy, weights_hash
-from pipelines.pretrain import PLANS, Plan, _examples, _new_model, batches, build_policy, learning_rate, loss_of, token_weights
+from pipelines.pretrain import PLANS, Phase, Plan, _examples, _new_model, batches, build_policy, learning_rate, loss_of, plan_of, token_weights
 from pipelines.tokenizer import END, train_tokenizer
 
 WORLD = ArithmeticWorld()
@@ -143,18 +143,16 @@ def test_shipped_policy_is_what_its_card_says() -> None:
     card = describe_policy(SHIPPED)
     assert card["card_matches"] and card["architecture"] == "Qwen3ForCausalLM" and card["dialect"] == "compact"
     assert 0.5e6 <= card["parameters"] <= 1.5e6 and card["vocabulary"] <= 768
-    assert card["trained_on"]["split"] == "train" and Plan(**card["trained_on"]["plan"]) == PLANS["arithmetic"]
+    assert card["trained_on"]["split"] == "train" and plan_of(card["trained_on"]["plan"]) == PLANS["arithmetic"]
     assert 0.40 <= card["heldout"]["pass@1"] <= 0.60 and card["heldout"]["pass@8"] >= card["heldout"]["pass@1"] + 0.15
 
 
 @pytest.mark.skipif(not (WRITER / "card.json").is_file(), reason="the writer policy is not here")
 def test_the_writer_is_what_its_card_says_and_writes_better_than_it_errs() -> None:
     card = describe_policy(WRITER)
-    plan = card["trained_on"]["plan"]
-    plan |= {"tasks": tuple(tuple(task) for task in plan["tasks"]), "without": tuple(plan["without"])}
-    assert card["card_matches"] and card["dialect"] == "compact" and Plan(**plan) == PLANS["writer"]
+    assert card["card_matches"] and card["dialect"] == "compact" and plan_of(card["trained_on"]["plan"]) == PLANS["writer"]
     tasks = {of["task"]: of for of in card["writing"]["tasks"]}
-    assert set(tasks) | {"solve"} == set(TASKS)
+    assert set(tasks) | {"solve", "doubt"} == set(TASKS)
     assert all(of["readable"]["share"] > 0.5 for of in tasks.values() if "readable" in of)
     assert 0.2 <= card["heldout"]["pass@1"] <= 0.6
     assert (WRITER / "model.safetensors").stat().st_size < 5e6
@@ -169,6 +167,27 @@ def test_a_build_without_a_family_knows_its_words_and_none_of_its_problems(tmp_p
     assert "ages" not in left and len(set(left)) == len(WORLD.families()) - 1
     with pytest.raises(UserError, match="--without age: world arithmetic has no such family"):
         build_policy("writer", tmp_path / "x", plan=plan, without=["age"])
+
+
+def test_a_later_phase_goes_on_from_the_one_before_and_can_be_made_alone(tmp_path: Path) -> None:
+    again = Phase(3, 3, 1e-3, (("solve", 0.5), ("doubt", 0.5)), levels=(1,), last_rate=0.0)
+    plan = replace(TINY, steps=2, card_samples=1)
+    told: list[tuple[int, int]] = []
+    build_policy("arithmetic", tmp_path / "first", plan=plan, threads=1)
+    whole = build_policy(
+        "arithmetic", tmp_path / "whole", plan=replace(plan, then=(again,)), threads=1, progress=lambda d, n, loss, note: told.append((d, n))
+    )
+    rest = build_policy("arithmetic", tmp_path / "rest", plan=replace(plan, then=(again,)), threads=1, begin=tmp_path / "first")
+    assert whole["weights_hash"] == rest["weights_hash"] != describe_policy(tmp_path / "first")["weights_hash"]
+    assert told == [(done, 5) for done in range(1, 6)]
+    assert plan_of(whole["trained_on"]["plan"]) == replace(plan, then=(again,))
+    phase = replace(plan, then=(again,)).phases()[1]
+    assert learning_rate(0, phase) == 1e-3 / 50 and {p.level for p, _, _ in islice(_examples(WORLD, phase, 1), 40)} == {1}
+    for begin, wrong in ((tmp_path / "none", "no policy there"), (SHIPPED, "another shape")):
+        with pytest.raises(UserError, match=wrong):
+            build_policy("arithmetic", tmp_path / "x", plan=replace(plan, then=(again,)), begin=begin)
+    with pytest.raises(UserError, match="nothing to go on with"):
+        build_policy("arithmetic", tmp_path / "x", plan=plan, begin=tmp_path / "first")
 
 
 def test_names_and_things_weigh_more_where_the_plan_says_so() -> None:

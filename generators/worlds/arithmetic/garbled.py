@@ -12,15 +12,25 @@ _SENTENCE = re.compile(r"(?<=[.?]) ")
 _WORD_LISTS = (tuple(name for name, _ in NAMES), tuple(many for _, many in THINGS))
 
 
-def garbled(text: str, other: str, draw: Draw) -> str | None:
-    """`text` with one to three faults, sentences of `other` among them; None where twenty tries still make sense."""
+def garbled(text: str, other: str, draw: Draw, *, subtle: bool = False) -> str | None:
+    """`text` with one to three faults, sentences of `other` among them; None where twenty tries still make sense.
+
+    `subtle`: one name or one thing is another one, nothing else.
+    """
     for _ in range(20):
         broken = text
-        for _ in range(draw(1, 3)):
-            broken = draw.pick((_lose, _mix, _swap_word, _other_number, _lose_number))(broken, other, draw)
+        for _ in range(1 if subtle else draw(1, 3)):
+            broken = _swap_word(broken, other, draw) if subtle else draw.pick(_FAULTS)(broken, other, draw)
         if broken and broken != text and read(broken) is None:
             return broken
     return None
+
+
+def renumbered(text: str, draw: Draw) -> str:
+    """`text` with one or two of its numbers drawn again, which may leave it without an answer."""
+    for _ in range(draw(1, 2)):
+        text = _other_number(text, "", draw)
+    return text
 
 
 def _lose(text: str, other: str, draw: Draw) -> str:
@@ -61,3 +71,6 @@ def _lose_number(text: str, other: str, draw: Draw) -> str:
         return text
     chosen = draw.pick(numbers)
     return text[: chosen.start()] + text[chosen.end() :]
+
+
+_FAULTS = (_lose, _mix, _swap_word, _other_number, _lose_number)

@@ -62,7 +62,8 @@ class _Grammar:
     pattern: re.Pattern[str]
     slots: tuple[str, ...]  # of the pattern's groups, in order
 
-    def read(self, text: str) -> Reading | None:
+    def told(self, text: str) -> tuple[dict[str, int], Words] | None:
+        """Numbers and words of a story that makes sense, whether or not its question has an answer."""
         match = self.pattern.fullmatch(text)
         if match is None:
             return None
@@ -72,8 +73,13 @@ class _Grammar:
                 return None
         words = {slot: value for slot, value in found.items() if slot in _WORDS}
         numbers = {slot: int(value) for slot, value in found.items() if slot not in _WORDS} | _untold(self.family, self.shape.name)
-        if not _consistent(words):
+        return (numbers, words) if _consistent(words) else None
+
+    def read(self, text: str) -> Reading | None:
+        told = self.told(text)
+        if told is None:
             return None
+        numbers, words = told
         try:
             answer = decimal(solve(f"{self.family}/{self.shape.name}", numbers))
         except (Ill, ValueError):  # ValueError: a fraction without a short decimal form
@@ -90,6 +96,14 @@ def read(text: str) -> Reading | None:
     if len({reading.answer for reading in readings}) != 1:
         return None
     return next((reading for reading in readings if _own(reading)), readings[0])
+
+
+def stories(text: str) -> list[tuple[str, Shape, dict[str, int]]]:
+    """(family, shape, numbers) of everything that `text` may tell, also where its question has no answer."""
+    text = text.strip()
+    if len(text) > LONGEST:
+        return []
+    return [(grammar.family, grammar.shape, told[0]) for grammar in _grammars() if (told := grammar.told(text)) is not None]
 
 
 def _own(reading: Reading) -> bool:

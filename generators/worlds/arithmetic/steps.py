@@ -45,15 +45,39 @@ def results_of(steps: Sequence[Step], numbers: Mapping[str, int]) -> list[Number
     return [work_out(steps[:count], numbers)[1] for count in range(1, len(steps) + 1)]
 
 
-def work_out(steps: Sequence[Step], numbers: Mapping[str, int]) -> tuple[list[str], Number]:
+def work_out(steps: Sequence[Step], numbers: Mapping[str, Number]) -> tuple[list[str], Number]:
     """The equations as text ('12*3=36') and the last result."""
     known: dict[str, Number] = dict(numbers)
     equations = []
     result: Number = 0
     for position, (left, op, right) in enumerate(steps, 1):
-        a = int(left) if left.isdigit() else known[left]
-        b = int(right) if right.isdigit() else known[right]
+        a, b = _value(left, known), _value(right, known)
         result = _divide(a, b) if op == "/" else _OPERATIONS[op](a, b)
         known[f"r{position}"] = result
         equations.append(f"{decimal(a)}{op}{decimal(b)}={decimal(result)}")
     return equations, result
+
+
+def operands(steps: Sequence[Step]) -> set[str]:
+    """The number names that a chain starts from."""
+    names = {name for left, _, right in steps for name in (left, right) if not name.isdigit()}
+    return {name for name in names if not (name[0] == "r" and name[1:].isdigit())}
+
+
+def work_out_as_far(steps: Sequence[Step], numbers: Mapping[str, int]) -> tuple[list[str], Number | None]:
+    """`work_out` up to the first step that divides by nothing or has no short decimal ('82/7=?'); the result is None there."""
+    known: dict[str, Number] = dict(numbers)
+    done: list[str] = []
+    for position, step in enumerate(steps, 1):
+        left, op, right = step
+        try:
+            (equation,), result = work_out([("a", op, "b")], {"a": _value(left, known), "b": _value(right, known)})
+        except (ZeroDivisionError, ValueError):
+            return [*done, f"{decimal(_value(left, known))}{op}{decimal(_value(right, known))}=?"], None
+        known[f"r{position}"] = result
+        done.append(equation)
+    return done, result
+
+
+def _value(operand: str, known: Mapping[str, Number]) -> Number:
+    return int(operand) if operand.isdigit() else known[operand]

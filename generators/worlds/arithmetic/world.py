@@ -13,14 +13,15 @@ from generators.worlds.arithmetic.chain import chain_is_right
 from generators.worlds.arithmetic.concepts import shape_concepts
 from generators.worlds.arithmetic.draw import Draw
 from generators.worlds.arithmetic.families import FAMILIES
-from generators.worlds.arithmetic.reading import Reading, read
+from generators.worlds.arithmetic.reading import Reading, read, stories
 from generators.worlds.arithmetic.shape import Family, Numbers, Shape
 from generators.worlds.arithmetic.splits import split_of
-from generators.worlds.arithmetic.steps import decimal, work_out
+from generators.worlds.arithmetic.steps import decimal, operands, work_out, work_out_as_far
 from generators.worlds.arithmetic.variants import KINDS, Kind, spoiled, variants
 from generators.worlds.base import Split, world_problem
 
 LEVELS = (1, 2, 3, 4, 5)
+NO_ANSWER = "#### none"
 _ATTEMPTS = 10_000
 
 
@@ -59,6 +60,33 @@ class ArithmeticWorld:
         shape, numbers = _recall(problem)
         equations, result = work_out(shape.steps, numbers)
         return f" {', '.join(equations)} #### {decimal(result)}"
+
+    def equations(self, problem: Problem) -> list[str]:
+        """The chain alone: ['12*3=36', '36+4=40']."""
+        shape, numbers = _recall(problem)
+        return work_out(shape.steps, numbers)[0]
+
+    def attempt(self, text: str) -> str | None:
+        """What `demonstration` says about any text: its chain and answer, or `#### none` where its question has none.
+
+        None for a held-out problem and for one whose chain needs a number that its story does not tell.
+        """
+        reading = read(text)
+        if reading is None:
+            told = stories(text)
+            if len(told) != 1:
+                return f" {NO_ANSWER}" if not told else None
+            _, shape, numbers = told[0]
+        else:
+            shape, numbers = _family(reading.family).shapes[reading.shape], reading.numbers
+            if reading.split == "heldout":
+                return None
+        if not operands(shape.steps) <= numbers.keys():
+            return None
+        equations, result = work_out_as_far(shape.steps, numbers)
+        if reading is None:
+            return f" {', '.join(equations)} {NO_ANSWER}" if equations else f" {NO_ANSWER}"
+        return f" {', '.join(equations)} #### {reading.answer}" if result is not None and decimal(result) == reading.answer else None
 
     def paraphrase(self, problem: Problem, key: int) -> Problem | None:
         """The same numbers and answer in another story: other names, things, sentences. None for a problem from elsewhere.
