@@ -268,7 +268,7 @@ def test_a_full_disk_and_a_read_only_folder_lose_nothing(small_disk):
     disk, remount = small_disk
     folder = disk / "run"
     overrides = sets(*TINY, "problems.per_cell=10", "evaluate.problems=400", "evaluate.n=4")
-    _one_sentence(synth("run", *overrides, "--out", folder), "disk full")
+    _one_sentence(synth_process("run", *overrides, "--out", folder), "disk full")
     assert synth("digest", folder).returncode == 0
     remount("ro")
     _one_sentence(synth("run", *overrides, "--out", disk / "other"), "read-only|Read-only")
@@ -276,4 +276,4 @@ def test_a_full_disk_and_a_read_only_folder_lose_nothing(small_disk):
     assert synth("query", folder, "SELECT count(*) FROM shards").returncode == 0
     remount("rw")
     remount("size=100m")
-    assert synth("resume", folder, "--quiet").returncode == 0
+    assert synth_process("resume", folder, "--quiet").returncode == 0
