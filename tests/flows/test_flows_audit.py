@@ -2,12 +2,12 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.command import synth
+
 ROWS = [
     {"prompt": "1 + 1?", "answer": "2"},
     {"question": "2 + 2?", "answer": "two and two make #### 4"},
@@ -22,8 +22,7 @@ ROWS = [
 def audit(tmp_path: Path, rows: list[dict], *more: str) -> subprocess.CompletedProcess:
     file = tmp_path / "rows.jsonl"
     file.write_text("\n".join(map(json.dumps, rows)) + "\n")
-    command = [sys.executable, "-m", "flows.cli.main", "audit", str(file), "--workers", "1", *more]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
+    return synth("audit", file, "--workers", 1, *more)
 
 
 def test_good_rows_pass_and_bad_ones_are_told_by_line(tmp_path):

@@ -12,16 +12,13 @@ from pathlib import Path
 import pytest
 
 from flows.cli.main import VERBS
+from tests.command import synth, synth_process
 
 TINY = [
     "rounds=1", "problems.per_cell=1", "problems.levels=[1]", "probe.problems=8", "probe.n=2", "strategies.frontier.budget=4", "train.steps=1",
     "train.prompts_per_step=4", "train.group_size=2", "evaluate.problems=8", "evaluate.n=1", "sampling.max_tokens=24",
 ]  # fmt: skip
 SHARED = Path(__file__).parents[2] / ".." / "shared" / "data"
-
-
-def synth(*args: object, cwd: Path | None = None) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-m", "flows.cli.main", *map(str, args)], capture_output=True, text=True, cwd=cwd, timeout=300)
 
 
 def sets(*overrides: str) -> list[str]:
@@ -31,13 +28,13 @@ def sets(*overrides: str) -> list[str]:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cli") / "run"
-    done = synth("run", *sets(*TINY), "--out", folder)
+    done = synth_process("run", *sets(*TINY), "--out", folder)
     assert done.returncode == 0, done.stderr
     return folder, done.stdout
 
 
 def test_help_shows_examples():
-    said = synth("--help")
+    said = synth_process("--help")
     assert said.returncode == 0
     assert "examples:" in said.stdout
 
@@ -74,7 +71,7 @@ def test_query_in_four_formats(finished, tmp_path):
     rows = [json.loads(line) for line in synth("query", folder, sql, "--format", "json").stdout.splitlines()]
     assert [r["stage"] for r in rows] == ["evaluate", "probe", "train"]
     assert synth("query", folder, sql, "--format", "csv").stdout.splitlines()[0] == "stage,n,shards"
-    raw = subprocess.run([sys.executable, "-m", "flows.cli.main", "query", str(folder), sql, "--format", "parquet"], capture_output=True).stdout
+    raw = synth_process("query", folder, sql, "--format", "parquet", text=False).stdout
     assert raw[:4] == raw[-4:] == b"PAR1"
     earlier = synth("query", folder, "SELECT max(round) FROM rollouts", "--at-round", "0", "--format", "csv").stdout.split()
     assert earlier[-1] == "0"
@@ -110,7 +107,7 @@ def test_digest_and_runs(finished):
 def test_resume_of_a_finished_run_is_quick_and_changes_nothing(finished):
     folder, _ = finished
     before = synth("digest", folder).stdout
-    again = synth("resume", folder)
+    again = synth_process("resume", folder)
     assert again.returncode == 0
     assert "(done before)" in again.stdout
     assert synth("digest", folder).stdout == before
@@ -271,7 +268,7 @@ def test_a_full_disk_and_a_read_only_folder_lose_nothing(small_disk):
     disk, remount = small_disk
     folder = disk / "run"
     overrides = sets(*TINY, "problems.per_cell=10", "evaluate.problems=400", "evaluate.n=4")
-    _one_sentence(synth("run", *overrides, "--out", folder), "disk full")
+    _one_sentence(synth_process("run", *overrides, "--out", folder), "disk full")
     assert synth("digest", folder).returncode == 0
     remount("ro")
     _one_sentence(synth("run", *overrides, "--out", disk / "other"), "read-only|Read-only")
@@ -279,4 +276,4 @@ def test_a_full_disk_and_a_read_only_folder_lose_nothing(small_disk):
     assert synth("query", folder, "SELECT count(*) FROM shards").returncode == 0
     remount("rw")
     remount("size=100m")
-    assert synth("resume", folder, "--quiet").returncode == 0
+    assert synth_process("resume", folder, "--quiet").returncode == 0

@@ -11,11 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.command import synth, synth_process
+
 ROOT = Path(__file__).parents[2]
-
-
-def synth(*args: object) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-m", "flows.cli.main", *map(str, args)], capture_output=True, text=True, cwd=ROOT, timeout=120)
 
 
 def write(path: Path, rows: list[dict]) -> Path:
@@ -39,7 +37,7 @@ def test_verdicts_come_in_order_with_the_fields_of_the_contract(tmp_path):
     rows = [*sums(300), {"id": "späť", "reference": 0.5, "response": "#### 1/2", "prompt": "half?", "spec": {}, "other": [1]}]
     with gzip.open(tmp_path / "in.jsonl.gz", "wt") as stream:
         stream.write("\n\n".join(json.dumps(r) for r in rows))
-    said = synth("verify", "--verifier", "math", "--input", tmp_path / "in.jsonl.gz", "--output", tmp_path / "out.jsonl", "--workers", 2)
+    said = synth_process("verify", "--verifier", "math", "--input", tmp_path / "in.jsonl.gz", "--output", tmp_path / "out.jsonl", "--workers", 2)
     assert said.returncode == 0, said.stderr
     assert "301 rows: 201 pass, 100 fail, 0 unknown" in said.stdout
     out = read(tmp_path / "out.jsonl")

@@ -48,7 +48,8 @@ def torchrun(folder: Path, config: str) -> list[dict[str, float]]:
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
 
 
-@pytest.mark.parametrize("name", ["grpo", pytest.param("memory", marks=pytest.mark.slow), "lora_bf16"])
+@pytest.mark.slow  # the quick suite has two ranks against one in test_pipelines_rank_group.py
+@pytest.mark.parametrize("name", list(CONFIGS))
 def test_two_ranks_train_as_one_and_one_goes_on_from_two(policy: Path, tmp_path: Path, name: str) -> None:
     torch.set_num_threads(1)
     config = GRPOConfig(**CONFIGS[name])  # type: ignore[arg-type]

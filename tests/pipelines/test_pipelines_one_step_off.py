@@ -108,7 +108,7 @@ def test_every_step_but_the_first_is_sampled_one_update_behind(whole: Path) -> N
     assert sorted(p.name for p in (whole / "policies").iterdir()) == ["r1-s0003", "r1-s0004"]
 
 
-@pytest.mark.parametrize("strategy", [False, True], ids=["plain", "with a strategy's memory"])
+@pytest.mark.parametrize("strategy", [pytest.param(False, marks=pytest.mark.slow), True], ids=["plain", "with a strategy's memory"])
 def test_stopped_before_and_after_every_commit(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strategy: bool) -> None:
     """Every optimizer step's commit fails once before and once after it was made; each time another process would go on."""
     wanted = digest(whole)
@@ -282,25 +282,17 @@ def test_what_can_is_not_refused(config: dict[str, Any]) -> None:
     refuse_stale(GRPOConfig(**config), Sampling())
 
 
-@pytest.fixture(scope="module")
-def rounds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Two whole rounds with everything around the train stage, in a process of their own."""
-    folder = tmp_path_factory.mktemp("rounds") / "run"
-    assert small_run(folder) == 0
-    return digest(folder)
-
-
 def small_run(folder: Path, *fault: object) -> int:
     command = [sys.executable, "-m", "tests.small_run", str(folder), *map(str, fault), "train.staleness=1"]
     return subprocess.run(command, cwd=ROOT, capture_output=True, timeout=300, check=False).returncode
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("point", "count"),
-    [("after_update", 2), ("before_update", 3), ("after_record", 9), ("after_checkpoint", 5), ("before_record", 12), ("after_commit", 13)],
-)
-def test_killed_while_both_are_at_work(rounds: dict[str, str], tmp_path: Path, point: str, count: int) -> None:
-    assert small_run(tmp_path / "run", point, count) == -9, "the run ended before the fault"
-    assert small_run(tmp_path / "run") == 0
-    assert digest(tmp_path / "run") == rounds
+def test_killed_while_both_are_at_work(tmp_path: Path) -> None:
+    """Two whole rounds with everything around the train stage, each of whose kills comes while a step is learned or sampled ahead."""
+    faults = [("before_record", 8), ("after_update", 2), ("before_update", 1), ("after_checkpoint", 1), ("after_commit", 9), ("after_record", 6)]
+    for point, count in faults:
+        assert small_run(tmp_path / "killed", point, count) == -9, f"the run ended before {point} {count}"
+    for name in ("killed", "whole"):
+        assert small_run(tmp_path / name) == 0
+    assert digest(tmp_path / "killed") == digest(tmp_path / "whole")
