@@ -144,8 +144,8 @@ class TrainPart(Part):
     steps: Positive = 24
     """Optimizer steps per round; each is one shard."""
     tokens: Annotated[int, Field(ge=0)] = 0
-    """A round's training ends with the step in which it has trained on so many tokens, before `steps` if need be; 0 = no such end. For arms that
-    are compared at equal tokens."""
+    """A round's training ends when it has trained on so many tokens, before `steps` if need be: of the last step's groups only those count that
+    the budget holds. 0 = no such end. For arms that are compared at equal tokens."""
     prompts_per_step: Positive = 56
     group_size: Annotated[int, Field(ge=2, le=4096)] = 8
     generation_batches: Positive = 2

@@ -27,7 +27,7 @@ from pipelines.run import Run
 from pipelines.stages.base import Summary
 from pipelines.stages.select import selected_ids
 from pipelines.stages.train_learner import Trainer, open_trainer
-from pipelines.stages.train_rollouts import Sampled, sample, shuffled
+from pipelines.stages.train_rollouts import Sampled, sample, shuffled, within
 from pipelines.tables import train_step_row
 
 KEEP_CHECKPOINTS = 2
@@ -107,7 +107,9 @@ def _train(course: _Course, done: int, cursor: int) -> None:
         if sampled is None:
             sampled = course.sample(step, cursor, _sampler_of(run, round, step, newest))
             waited = time.perf_counter() - start
-        ends = step == last or (bool(part.tokens) and trained_tokens(run, round) + sampled.tokens >= part.tokens)
+        ends = step == last
+        if part.tokens and (left := part.tokens - trained_tokens(run, round)) <= sampled.tokens:
+            sampled.groups, ends = within(sampled.groups, left, run.recipe.seed, round, step), True
         if course.overlap is None:
             learned, ahead = _learn(course, sampled, newest), None
         else:

@@ -108,6 +108,19 @@ def sample(run: Run, round: int, step: int, cursor: int, problems: Sequence[Prob
     return sampled
 
 
+def within(groups: Sequence[Group], tokens: int, seed: int, round: int, step: int) -> list[Group]:
+    """As many whole groups as `tokens` response tokens hold, chosen in keyed order, kept in their own: what the last step of a budget may learn
+    from, so that two arms of one budget differ by less than a group each."""
+    sizes = {g.id: sum(r.response_length for r in g.rollouts) for g in groups}
+    chosen: set[str] = set()
+    for ident in keyed_order(seed, list(sizes), round, step, "budget"):
+        tokens -= sizes[ident]
+        if tokens < 0:
+            break
+        chosen.add(ident)
+    return [g for g in groups if g.id in chosen]
+
+
 def _endless(problems: Sequence[Problem], seed: int, round: int, cursor: int) -> Iterator[tuple[Problem, int]]:
     """(problem, position after it) from `cursor` on: keyed epochs over the selected problems, for ever."""
     by_id = {p.id: p for p in problems}

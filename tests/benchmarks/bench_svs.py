@@ -1,13 +1,16 @@
 """SvS against plain GRPO at equal trained tokens, on the policy that can write: does it keep entropy and pass@16 up without losing pass@1?
 
-    synth bench svs -- --seeds 5 --keep runs/bench-svs      goes on where it was: a seed's finished runs are not made again
+    synth bench svs -- --keep runs/bench-svs                five seeds; goes on where it was, finished runs are not made again
     synth bench svs -- --only 3 --keep runs/bench-svs       one seed
     synth bench svs -- --planted 400                        only the share of planted answer-changing variants that the band lets through
 
-Per seed two runs of the recipe `svs`: with the strategy, and without it for as many optimizer steps as use up the same number of trained
-tokens. Entropy is that of the policy's answers to the held-out problems (mean -log p of the sampled tokens at temperature 1), so that
-what the writing stream adds to the trainer's own curve does not count. One JSON line per run, per seed and over all seeds; a table and
-the curves in KEEP/svs.html.
+Per seed two runs of the recipe `svs`, with the strategy and without it, in the regime that the paper is about: few problems, many passes over
+them (`REGIME`). Both learn from TOKENS response tokens, whole groups: the answers to problems, with SvS also the writings and the answers to
+the variants. Sampled tokens are told beside them: SvS samples more, most of it for variants that the band refuses.
+
+Three figures on held-out problems, before training and after each round: pass@1, pass@16, and entropy (mean -log p of the sampled tokens at
+temperature 1), so that what the writing stream adds to the trainer's own curve does not count. One JSON line per run, per round and figure,
+and over all seeds; a table and the curves in KEEP/svs.html.
 """
 
 from __future__ import annotations
@@ -19,14 +22,29 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 ARMS = ("svs", "grpo")
+FIGURES = ("entropy", "pass_1", "pass_16")
 MARGIN = 0.02
 """pass@1 may be lower by this much and still counts as not inferior."""
+ROUNDS, TOKENS = 3, 300_000
+"""Evaluations after training, and what both arms learn from in all of it."""
+REGIME = (
+    "problems.per_cell=2",
+    "probe.problems=130",
+    "select.problems=130",
+    f"rounds={ROUNDS}",
+    f"train.tokens={TOKENS // ROUNDS}",
+    "train.steps=1000",
+    "train.final_rate=1",
+    "evaluate.problems=260",
+)
+"""Chosen on seed 100, which is none of those reported."""
 
 
 # ----------------------------------------------------------------------------------------------------------------- runs
@@ -44,7 +62,7 @@ def run(folder: Path, seed: int, overrides: list[str]) -> dict[str, Any]:
         for override in overrides:
             command += ["--set", override]
     began = time.monotonic()
-    process = subprocess.Popen(command, env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         raise SystemExit(f"the run in {folder} failed: {' '.join(command)}")
@@ -55,46 +73,33 @@ def finished(folder: Path) -> bool:
     import synth
 
     with synth.open_run(folder) as one:
-        return one.query("SELECT count(*) FROM stages WHERE round = 1 AND stage = 'evaluate'").item() > 0
-
-
-def plain_steps(folder: Path) -> int:
-    """Steps of plain GRPO that train on as many tokens as the SvS run in `folder` did, from what its main groups alone came to."""
-    import synth
-
-    with synth.open_run(folder) as one:
-        steps, trained = one.query("SELECT count(*), sum(tokens) FROM train_steps").row(0)
-        main = one.query("""
-            WITH g AS (SELECT group_id, min(reward) < max(reward) AS mixed, sum(response_tokens) AS tokens FROM rollouts
-                       WHERE stage = 'train' AND stream = 'main' AND reward IS NOT NULL GROUP BY ALL)
-            SELECT sum(tokens) FILTER (mixed) FROM g
-        """).item()
-    return max(1, round(steps * trained / max(main, 1)))
+        last = one.recipe["rounds"]
+        return one.query("SELECT count(*) FROM stages WHERE round = ? AND stage = 'evaluate'", (last,)).item() > 0
 
 
 # -------------------------------------------------------------------------------------------------------------- figures
 def measures(folder: Path) -> dict[str, Any]:
-    """What one run came to: per held-out problem pass@1 and pass@16 float64[problems], entropies, tokens."""
+    """What one run came to. By figure float64[rounds + 1, problems] (entropy float64[rounds + 1]), trained and sampled tokens after each round."""
     import synth
     from pipelines.evaluate import pass_at_k_rates
 
     with synth.open_run(folder) as one:
         evals = one.query("SELECT round, n, passes FROM evals WHERE n > 0 ORDER BY round, problem_id")
-        entropy = dict(
-            one.query("""
-                SELECT round, -sum(x.l) / count(*) FROM (SELECT round, unnest(logp) AS l FROM trajectories WHERE stage = 'evaluate') x
-                WHERE NOT isnan(x.l) GROUP BY round
-            """).rows()
-        )
-        curve = one.query("SELECT step, tokens, entropy, reward_mean FROM train_steps ORDER BY step")
+        entropy = one.query("""
+            SELECT round, -sum(x.l) / count(*) FROM (SELECT round, unnest(logp) AS l FROM trajectories WHERE stage = 'evaluate') x
+            WHERE NOT isnan(x.l) GROUP BY round ORDER BY round
+        """)
+        steps = one.query("SELECT round, step, tokens, entropy, reward_mean, groups FROM train_steps ORDER BY round, step")
+        tokens = one.query("SELECT round, sum(tokens)::BIGINT FROM train_steps GROUP BY round")
         sampled = one.query("SELECT sum(response_tokens) FROM rollouts WHERE stage = 'train'").item()
-    found: dict[str, Any] = {"entropy": entropy[1], "entropy_before": entropy[0], "curve": curve, "sampled": int(sampled)}
-    for round, name in ((0, "_before"), (1, "")):
-        part = evals.filter(evals["round"] == round)
-        k = min(16, int(part["n"].min()))
-        found[f"pass_1{name}"] = part["passes"].to_numpy() / part["n"].to_numpy()
-        found[f"pass_16{name}"] = pass_at_k_rates(part["n"].to_numpy(), part["passes"].to_numpy(), k)
-    return found | {"tokens": int(curve["tokens"].sum()), "steps": curve.height}
+    found: dict[str, Any] = {"entropy": entropy.to_series(1).to_numpy(), "pass_1": [], "pass_16": [], "curve": steps, "sampled": int(sampled)}
+    for (_,), part in evals.group_by("round", maintain_order=True):
+        n, passes = part["n"].to_numpy(), part["passes"].to_numpy()
+        found["pass_1"].append(passes / n)
+        found["pass_16"].append(pass_at_k_rates(n, passes, min(16, int(n.min()))))
+    each = dict(tokens.rows())
+    found["at"] = np.cumsum([each.get(round, 0) for round in range(len(found["pass_1"]))])
+    return found | {name: np.asarray(found[name]) for name in ("pass_1", "pass_16")} | {"tokens": int(found["at"][-1]), "steps": steps.height}
 
 
 def references(folder: Path) -> dict[str, list[bool]]:
@@ -177,6 +182,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--only", type=int, action="append", help="this seed (may be repeated)")
     parser.add_argument("--keep", type=Path, help="folder of the runs; what is finished there is not made again")
+    parser.add_argument("--processes", type=int, default=2, help="runs at a time, one thread each")
     parser.add_argument("--planted", type=int, default=0, metavar="PROBLEMS", help="only: how many planted variants does the band let through?")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     args = parser.parse_args(argv)
@@ -187,35 +193,46 @@ def main(argv: list[str] | None = None) -> None:
             planted(root, args.planted, args.set)
             return
         seeds = sorted(set(args.only)) if args.only else list(range(args.seeds))
-        each = {seed: pair(root, seed, args.set) for seed in seeds}
+        with ThreadPoolExecutor(args.processes) as pool:  # a thread waits, its run works in a process of its own
+            jobs = {(seed, arm): pool.submit(run_arm, root, seed, arm, args.set) for seed in seeds for arm in ARMS}
+            each = {seed: {arm: jobs[seed, arm].result() for arm in ARMS} for seed in seeds}
         summary(root, each)
 
 
-def pair(root: Path, seed: int, overrides: list[str]) -> dict[str, dict[str, Any]]:
-    """Both arms of one seed."""
-    found = {}
-    for arm in ARMS:
-        folder = root / f"{arm}-{seed}"
-        change = [] if arm == "svs" else ["strategies={}", f"train.steps={plain_steps(root / f'svs-{seed}')}"]
-        cost = run(folder, seed, [*overrides, *change])
-        found[arm] = measures(folder)
-        numbers = {k: round(float(np.mean(v)), 4) for k, v in found[arm].items() if k.startswith(("pass", "entropy"))}
-        counts = {k: found[arm][k] for k in ("steps", "tokens", "sampled")}
-        print(json.dumps({"bench": "svs", "arm": arm, "seed": seed, **cost, **counts, **numbers}), flush=True)
+def run_arm(root: Path, seed: int, arm: str, overrides: list[str]) -> dict[str, Any]:
+    folder = root / f"{arm}-{seed}"
+    cost = run(folder, seed, [*REGIME, *overrides, *(() if arm == "svs" else ("strategies={}",))])
+    found = measures(folder)
+    curves = {name: [round(float(np.mean(value)), 4) for value in found[name]] for name in FIGURES}
+    counts = {k: found[k] for k in ("steps", "tokens", "sampled")}
+    print(json.dumps({"bench": "svs", "arm": arm, "seed": seed, **cost, **counts, **curves}), flush=True)
     return found
 
 
-def summary(root: Path, each: dict[int, dict[str, dict[str, Any]]]) -> None:
+def gaps(each: dict[int, dict[str, dict[str, Any]]]) -> list[dict[str, Any]]:
+    """By round and figure: both arms' means over seeds, their difference with its interval over seeds, and over problems (seeds averaged)."""
+    from pipelines.intervals import paired_difference
+
     rows = []
-    for name in ("entropy", "pass_1", "pass_16"):
-        values = {arm: [float(np.mean(found[arm][name])) for found in each.values()] for arm in ARMS}
-        gap = over_seeds([a - b for a, b in zip(values["svs"], values["grpo"], strict=True)])
-        before = float(np.mean([np.mean(found["svs"][f"{name}_before"]) for found in each.values()]))
-        means = {arm: round(float(np.mean(v)), 4) for arm, v in values.items()}
-        line = {"bench": "svs", "figure": name, "seeds": len(each), "before": round(before, 4), **means, "svs_minus_grpo": gap}
-        if name == "pass_1":
-            line["not_inferior"] = bool(gap["low"] > -MARGIN) if "low" in gap else None  # one seed tells nothing
-        rows.append(line)
+    for place in range(min(len(found["at"]) for pair in each.values() for found in pair.values())):
+        for name in FIGURES:
+            values = {arm: np.stack([np.atleast_1d(pair[arm][name][place]) for pair in each.values()]) for arm in ARMS}
+            line = {"bench": "svs", "round": place, "figure": name, "seeds": len(each)}
+            line |= {arm: round(float(v.mean()), 4) for arm, v in values.items()}
+            line["svs_minus_grpo"] = over_seeds((values["svs"].mean(1) - values["grpo"].mean(1)).tolist())
+            if values["svs"].shape[1] > 1:
+                gap = paired_difference(values["grpo"].mean(0), values["svs"].mean(0), key=("svs", name, place))
+                line["over_problems"] = {k: round(v, 4) for k, v in zip(("value", "low", "high"), gap, strict=True)}
+            if name == "pass_1":
+                low = line["svs_minus_grpo"].get("low")
+                line["not_inferior"] = None if low is None else bool(low > -MARGIN)  # one seed tells nothing
+            rows.append(line)
+    return rows
+
+
+def summary(root: Path, each: dict[int, dict[str, dict[str, Any]]]) -> None:
+    rows = gaps(each)
+    for line in rows:
         print(json.dumps(line), flush=True)
     gates: dict[str, list[bool]] = {}
     for seed in each:
@@ -236,23 +253,36 @@ def page_of(each: dict[int, dict[str, dict[str, Any]]], rows: list[dict[str, Any
     def shown(value: dict[str, Any]) -> str:
         return f"{value['value']:.4f}" + (f" [{value['low']:.4f}, {value['high']:.4f}]" if "low" in value else "")
 
-    lines = [[r["figure"], *(f"{r[k]:.4f}" for k in ("before", *ARMS)), shown(r["svs_minus_grpo"])] for r in rows]
+    last = max(r["round"] for r in rows)
+    before = {r["figure"]: r["svs"] for r in rows if r["round"] == 0}
+    ends = [r for r in rows if r["round"] == last]
+    lines = [[r["figure"], f"{before[r['figure']]:.4f}", *(f"{r[arm]:.4f}" for arm in ARMS), shown(r["svs_minus_grpo"])] for r in ends]
     table = Table(["figure", "before", "SvS", "GRPO", "difference, 95 % over seeds"], lines)
+    costs = [[arm, *(count(int(np.mean([pair[arm][k] for pair in each.values()]))) for k in ("steps", "tokens", "sampled"))] for arm in ARMS]
+    spent = Table(["arm", "steps", "trained tokens", "sampled tokens"], costs)
     refs = Table(["variants", "number", "wrong reference"], [[name, count(v["n"]), shown(v)] for name, v in wrong.items()])
     figures = []
-    for column, title in (("entropy", "Entropy while training, nats a token"), ("reward_mean", "Mean reward")):
+    for name, title in (("entropy", "Entropy on held-out problems, nats a token"), ("pass_1", "Held-out pass@1"), ("pass_16", "Held-out pass@16")):
+        values = []
+        for row in (r for r in rows if r["figure"] == name):
+            for arm in ARMS:
+                at, value = float(np.mean([pair[arm]["at"][row["round"]] for pair in each.values()])) / 1000, row[arm]
+                values.append({"at": round(at), "series": arm, "value": value, "text": f"{arm}, {at:.0f} thousand trained tokens: {value:.3f}"})
+        figures.append(Figure(name, title, charts.curve(values, [{"at": 0, "label": ""}], format=".3f", series=list(ARMS), smooth=0), title))
+    for column, title in (("entropy", "Entropy while training, nats a token"), ("reward_mean", "Mean reward while training")):
         values = []
         for arm in ARMS:
-            curves = [found[arm]["curve"].with_columns(at=found[arm]["curve"]["tokens"].cum_sum() // 1000) for found in each.values()]
+            curves = [pair[arm]["curve"] for pair in each.values()]
             for step in range(min(c.height for c in curves)):
-                at, value = (float(np.mean([c[name][step] for c in curves])) for name in ("at", column))
+                at = float(np.mean([c["tokens"][: step + 1].sum() for c in curves])) / 1000
+                value = float(np.mean([c[column][step] for c in curves]))
                 values.append({"at": round(at), "series": arm, "value": value, "text": f"{arm}, {at:.0f} thousand trained tokens: {value:.3f}"})
         spec = charts.curve(values, [{"at": 0, "label": ""}], format=".3f", series=list(ARMS), smooth=4)
-        figures.append(Figure(column, title, spec, f"{title} over thousands of trained tokens, mean of {len(each)} seeds."))
-    tables = [("After training, on held-out problems", table), ("Wrong references by the world's own reading", refs)]
+        figures.append(Figure(f"train-{column}", title, spec, f"{title} over thousands of trained tokens, mean of {len(each)} seeds."))
+    tables = [("After training, on held-out problems", table), ("What it took", spent), ("Wrong references by the world's own reading", refs)]
     title, look = "SvS against plain GRPO at equal trained tokens", "Across: thousands of trained tokens."
     section = Section("svs", "SvS", title, look, figures=figures, layout="two", tables=tables)
-    best = next(r for r in rows if r["figure"] == "pass_16")
+    best = next(r for r in ends if r["figure"] == "pass_16")
     verdict = f"pass@16 {best['svs']:.3f} with SvS, {best['grpo']:.3f} without"
     top = Head("synth bench svs", "", "finished", True, verdict, "none", [("seeds", ", ".join(map(str, each)))], [], [], "", "", "")
     return page(top, [section], "")

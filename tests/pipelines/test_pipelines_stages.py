@@ -12,7 +12,7 @@ from filters.decontaminate import HeldoutIndex, HeldoutSet
 from pipelines.stages.audit import first_of, judge, texts_of
 from pipelines.stages.select import choose_new
 from pipelines.stages.train import why_nothing
-from pipelines.stages.train_rollouts import _endless, shuffled
+from pipelines.stages.train_rollouts import _endless, shuffled, within
 
 
 def test_every_planted_duplicate_and_heldout_text_is_refused_and_nothing_else():
@@ -69,6 +69,25 @@ def _group(rewards):
     rollouts = tuple(Trajectory(problem.id, "p", *nothing, Sampling(), i, i, "stop", "") for i in range(len(rewards)))
     verdicts = tuple(Verdict("pass" if r else "fail", r, "", "math") for r in rewards)
     return Group("g", problem, rollouts, verdicts, np.asarray(rewards, np.float32))
+
+
+@given(st.lists(st.integers(1, 40), max_size=12), st.integers(-5, 300), st.integers(1, 30))
+def test_the_last_step_of_a_budget_learns_from_what_the_budget_holds(sizes, tokens, step):
+    groups = [sized(f"g{i}", size) for i, size in enumerate(sizes)]
+    size_of = dict(zip((g.id for g in groups), sizes, strict=True))
+    kept = [g.id for g in within(groups, tokens, 5, 1, step)]
+    spent = sum(size_of[i] for i in kept)
+    assert spent <= max(tokens, 0)
+    assert kept == [g.id for g in groups if g.id in kept] == [g.id for g in within(groups[::-1], tokens, 5, 1, step)][::-1]
+    left_out = [size for i, size in size_of.items() if i not in kept]
+    assert not left_out or spent + max(left_out) > tokens  # less than a group is missing
+
+
+def sized(name, size):
+    """A group of one answer of `size` sampled tokens."""
+    tokens, mask, logp = np.ones(size, np.int32), np.ones(size, np.uint8), np.zeros(size, np.float32)
+    answer = Trajectory("p", "policy", tokens, mask, logp, Sampling(), 0, 0, "stop", "")
+    return Group(name, Problem("q", "1"), (answer,), (Verdict("pass", 1.0, "", "math"),), np.ones(1, np.float32))
 
 
 @given(st.lists(st.sampled_from([0.0, 1.0]), min_size=1, max_size=16), st.integers(1, 50))
