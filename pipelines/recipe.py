@@ -275,6 +275,8 @@ def recipe_path(name: str) -> Path:
     shipped = SHIPPED / f"{name}.toml"
     if shipped.is_file():
         return shipped
+    if path.is_dir():
+        raise UserError(f"{name} is a folder, not a recipe; give a TOML file or a shipped name: {', '.join(shipped_recipes())}")
     if path.suffix == ".toml" or path.parent != Path("."):
         raise UserError(f"no such recipe file: {name}")
     near = difflib.get_close_matches(name, shipped_recipes(), n=1)
@@ -291,15 +293,18 @@ def load_recipe(name: str, overrides: Sequence[str] = (), **changes: Any) -> Rec
         raise UserError(f"{path}: not valid TOML: {error}") from None
     except UnicodeDecodeError:
         raise UserError(f"{path}: not UTF-8 text") from None
+    given: dict[str, str] = {}  # keys of the command line: what is wrong there does not lie in the file
     for item in overrides:
         key, _, value = item.partition("=")
         if not _ or not key.strip():
             raise UserError(f"--set {item}: write key=value, e.g. --set train.steps=20")
         _assign(raw, key.strip(), _value(value.strip()))
+        given[key.strip()] = f"--set {key.strip()}"
     for key, value in changes.items():
         if value is not None:
             _assign(raw, key.replace("__", "."), value)
-    return located(check_recipe(raw, str(path)), path.parent)
+            given[key.replace("__", ".")] = f"--{key.partition('__')[0]}"
+    return located(check_recipe(raw, str(path), given), path.parent)
 
 
 def located(recipe: Recipe, folder: Path) -> Recipe:
@@ -316,10 +321,13 @@ def located(recipe: Recipe, folder: Path) -> Recipe:
     return recipe.model_copy(update={"problems": problems, "evaluate": evaluate})
 
 
-def check_recipe(raw: Mapping[str, Any], where: str) -> Recipe:
+def check_recipe(raw: Mapping[str, Any], where: str, given: Mapping[str, str] = {}) -> Recipe:
+    """`where` the values come from, but for the keys in `given`, which say for themselves."""
     try:
         return Recipe.model_validate(raw)
     except ValidationError as error:
+        key = ".".join(str(p) for p in error.errors()[0]["loc"])
+        where = next((said for name, said in given.items() if key == name or key.startswith(f"{name}.")), where)
         raise UserError(f"{where}: {_sentence(error)}") from None
 
 

@@ -85,6 +85,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `synth query … | head`
         sys.stderr.close()
         return 0
+    except ModuleNotFoundError as error:
+        if args.debug:
+            raise
+        print(f"synth: this Python ({sys.executable}) has no package {error.name!r}; `pip install .` in synth's folder brings it", file=sys.stderr)
+        return 1
     except Exception as error:
         if args.debug:
             raise

@@ -26,6 +26,8 @@ def main(args: argparse.Namespace) -> int:
     from pipelines.run import read_lake
 
     with read_lake(args.dir) as lake:
+        if not args.sql.strip(" \n;"):
+            raise UserError("the query is empty; give one SQL statement, e.g. 'SHOW TABLES'")
         try:
             rows = lake.query(args.sql, at_round=args.at_round)
         except UserError as error:  # DuckDB's text without the quoted line: one sentence

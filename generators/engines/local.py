@@ -188,7 +188,7 @@ class LocalEngine:
             elif request.messages:
                 prompt = self.render_chat(request.messages)
             else:
-                prompt = list(self.tokenizer(request.prompt, add_special_tokens=True)["input_ids"])
+                prompt = list(self.tokenizer(request.prompt, add_special_tokens=True, verbose=False)["input_ids"])
         except Exception as error:  # noqa: BLE001  a bad request is data: chat templates raise errors of any type
             return [], f"the input can't be turned into tokens: {error}"
         if not prompt:
@@ -308,7 +308,7 @@ class LocalEngine:
 
     def encode(self, text: str) -> list[int]:
         """Without special tokens: for text that is put into a conversation."""
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
     def decode(self, tokens: Sequence[int]) -> str:
         return self.tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False)

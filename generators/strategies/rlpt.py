@@ -24,7 +24,7 @@ from generators.strategies.settings import Settings, Share, read_settings
 
 class RlptSettings(Settings):
     file: str
-    """Raw text: a .txt file (documents parted by lines of dashes) or a .jsonl file with a column text."""
+    """Raw text: a .txt file (documents parted by lines of dashes) or a .jsonl file with a column text, or `texts`."""
     msr_share: Share = 0.5
     """Share of the problems that are middle segment reasoning; 0.5 = lambda 1."""
     fewest_words: int = Field(default=4, ge=1)

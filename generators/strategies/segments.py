@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import data
 from data.errors import UserError
 from data.text import storable
 
 Task = Literal["asr", "msr"]
+SHIPPED = Path(data.__file__).parent / "seeds"
 _ABBREVIATIONS = "".join(rf"(?<!\b{word}\.)" for word in ("Mr", "Mrs", "Dr", "St", "vs", r"e\.g", r"i\.e", "cf", "Fig", "Eq", "No", "[A-Z]"))
 _SENTENCE = re.compile(rf"(?<=[.!?]){_ABBREVIATIONS}[\"')\]]*\s+(?=[\"'(\[]?[A-Z0-9])|\n\s*\n|(?<=[。！？])")
 _PRIVATE = (
@@ -41,9 +43,14 @@ class Segment:
 
 
 def read_documents(path: Path) -> Iterator[str]:
-    """Documents of a .jsonl file (rows with "text") or of any other text file (parted by lines of three or more dashes, or one in all)."""
+    """Documents of a .jsonl file (rows with "text") or of any other text file (parted by lines of three or more dashes, or one in all).
+
+    A bare name may be that of a shipped text: `texts` is data/seeds/texts.txt.
+    """
+    if not path.is_file() and path.name == str(path) and (SHIPPED / f"{path}.txt").is_file():
+        path = SHIPPED / f"{path}.txt"
     if not path.is_file():
-        raise UserError(f"strategies.rlpt.file: no such file: {path}; give a .txt file, or a .jsonl file with a column text")
+        raise UserError(f"strategies.rlpt.file: no such file: {path}; give a .txt file, a .jsonl file with a column text, or the shipped `texts`")
     try:
         whole = path.read_text("utf-8")
     except UnicodeDecodeError:

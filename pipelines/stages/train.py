@@ -57,11 +57,42 @@ def train_stage(run: Run, round: int) -> Summary:
         "groups": int(rewards["groups"].sum()),
         "reward_first": trained[0] if trained else None,
         "reward_last": trained[-1] if trained else None,
+        "written": written(run, round),
+        "unmixed": unmixed(run, round),
     }
 
 
 def trained_tokens(run: Run, round: int) -> int:
     return int(run.lake.query("SELECT coalesce(sum(tokens), 0) FROM train_steps WHERE round = ?", (round,)).item())
+
+
+def written(run: Run, round: int) -> dict[str, list[int]]:
+    """Per strategy that lets the policy write inside training steps (stream NAME.write): problems written, and those that no rule refused."""
+    rows = run.lake.query(
+        """
+        SELECT strategy, count(*), count(*) FILTER (kept) FROM (
+            SELECT strategy, candidate_id, bool_and(kept) AS kept FROM decisions WHERE round = ? AND stage = 'train' GROUP BY ALL
+        ) WHERE strategy || '.write' IN (SELECT stream FROM rollouts WHERE round = ? AND stage = 'train') GROUP BY ALL ORDER BY ALL
+        """,
+        (round, round),
+    )
+    return {strategy: counts for strategy, *counts in rows.iter_rows()}
+
+
+def unmixed(run: Run, round: int) -> dict[str, int]:
+    """Groups per strategy whose proposed problems were answered in this round's steps and never once with different rewards."""
+    rows = run.lake.query(
+        """
+        WITH proposed AS (SELECT problem_id, min(strategy) AS strategy FROM decisions WHERE rule = 'proposed' GROUP BY ALL),
+        each AS (
+            SELECT strategy, group_id, coalesce(min(reward) < max(reward), false) AS mixed FROM rollouts JOIN proposed USING (problem_id)
+            WHERE round = ? AND stage = 'train' GROUP BY ALL
+        )
+        SELECT strategy, count(*) FROM each GROUP BY ALL HAVING NOT bool_or(mixed) ORDER BY ALL
+        """,
+        (round,),
+    )
+    return dict(rows.iter_rows())
 
 
 def why_nothing(probed: int, solved: int) -> str:
