@@ -268,6 +268,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", str(folder)], check=True)
 
 
+@pytest.mark.slow  # tests/data/test_data_lake_trouble.py fills a disk in the quick suite
 def test_a_full_disk_and_a_read_only_folder_lose_nothing(small_disk):
     disk, remount = small_disk
     folder = disk / "run"

@@ -54,6 +54,7 @@ def test_watch_says_what_a_finished_run_came_to(finished, capsys):
     assert "left" not in shown
 
 
+@pytest.mark.slow
 def test_watch_sees_a_live_run_then_its_sudden_end(tmp_path):
     folder = tmp_path / "run"
     command = [sys.executable, "-m", "flows.cli.main", "run", "--quiet", "--out", str(folder), *SETS, "--set", "train.steps=200", "--set", "rounds=9"]

@@ -69,13 +69,14 @@ def killed_at(folder: Path, faults: Sequence[tuple[str, int]]) -> None:
 @pytest.mark.parametrize(
     "faults",
     [
-        (("after_record", 3), ("before_commit", 7), ("after_checkpoint", 2)),
+        (("after_checkpoint", 2),),
+        pytest.param((("after_record", 3), ("before_commit", 7), ("after_checkpoint", 2)), marks=pytest.mark.slow),
         pytest.param(
             (("before_record", 8), ("after_commit", 8), ("before_stage_line", 2), ("before_merge", 1), ("after_checkpoint", 2)),
             marks=pytest.mark.slow,
         ),
     ],
-    ids=["three times", "five times"],
+    ids=["once", "three times", "five times"],
 )
 def test_killed_at_chosen_points_it_is_the_same_run(whole, tmp_path, faults):
     folder = tmp_path / "run"
