@@ -236,6 +236,7 @@ class RolloutSpec:
     kl: float = 1.0  # what the objective's KL coefficient is multiplied with for these rollouts
     structured: Mapping[str, Any] | None = None  # JSON schema that the answers are held to, where the engine can
     keeps_unknown: bool = False  # rollouts with an unknown verdict stay in the group: for strategies that judge by other means
+    asked_by: str = ""  # the strategy that wants it, for the reader of the ledger; "" = the stage itself. No part of any id
 
     @cached_property
     def group_id(self) -> str:

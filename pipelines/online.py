@@ -3,21 +3,23 @@
 A wave gathers what every strategy is waiting for, generates and judges it together, and resumes them. Over an engine that streams there are no
 waves: a strategy is resumed as soon as its own groups are there. Both end alike, because what a strategy asks and says depends on the groups it
 is given and on nothing else, what is once released stays released, and nobody is answered empty before nothing is left to wait for. Each main
-spec is generated once per step however many strategies ask for it. A strategy with `gates_main` holds the main specs
-back until it asks for them or returns; main specs it drops before that are never generated.
+spec is generated once per step however many strategies ask for it, and a group that several ask for is the same one for all. A strategy with
+`gates_main` holds the main specs back until it asks for them or returns; main specs it drops before that are never generated.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from data.errors import SynthError
 from data.records import Group, GroupEdit, RolloutSpec, Trajectory, Verdict
 from filters.verifiers.base import NO_TOOLS, Tools
 from generators.strategies.base import Online, StepContext, Strategy
-from pipelines.rollout import Rollouts, distinct, make_groups
+from pipelines.rollout import distinct, make_groups
+from pipelines.rollout_stream import Judging, RolloutStream
 
 Sample = Callable[[Sequence[RolloutSpec]], dict[str, list[Trajectory]]]
 
@@ -39,6 +41,7 @@ class _Player:
     name: str
     gates: bool
     online: Online
+    asked_for: dict[str, RolloutSpec]  # by group id, shared by all strategies of the step
     waiting: list[RolloutSpec] | None = None  # None = finished
     edits: list[GroupEdit] = field(default_factory=list)
     asked_main: set[str] = field(default_factory=set)
@@ -46,12 +49,30 @@ class _Player:
 
     def advance(self, groups: list[Group] | None, main_ids: set[str]) -> None:
         try:
-            self.waiting = list(next(self.online) if groups is None else self.online.send(groups))
+            asked = next(self.online) if groups is None else self.online.send(groups)
+            self.waiting = [self._agreed(s if s.group_id in main_ids else replace(s, asked_by=self.name)) for s in asked]
             self.asked += [s.group_id for s in self.waiting]
             self.asked_main |= {s.group_id for s in self.waiting} & main_ids
         except StopIteration as stop:
             self.waiting = None
             self.edits = list(stop.value or [])
+
+    def _agreed(self, spec: RolloutSpec) -> RolloutSpec:
+        """`spec`, unless its group was asked for otherwise: then whoever is answered first would decide what the other one gets."""
+        known = self.asked_for.setdefault(spec.group_id, spec)
+        for name in GROUP_FIELDS:
+            one, other = getattr(known, name), getattr(spec, name)
+            if one != other:
+                whose = f"strategy {known.asked_by!r}" if known.asked_by else "the step itself"
+                raise SynthError(
+                    f"strategy {self.name!r} asks for group {spec.group_id} (stream {spec.stream!r}) with {name} = {other}, "
+                    f"{whose} with {name} = {one}; give the two specs different keys, or ask for the same"
+                )
+        return spec
+
+
+GROUP_FIELDS = ("n", "sampling", "estimator", "coef", "environment", "structured", "refs", "kl", "keeps_unknown")
+"""What a group is beside its id: two specs of one id have to agree on it."""
 
 
 def sample_step(
@@ -60,20 +81,22 @@ def sample_step(
     main: Sequence[RolloutSpec],
     sample: Sample,
     tools: Tools = NO_TOOLS,
-    streaming: Rollouts | None = None,
+    streaming: RolloutStream | None = None,
+    on_judged: Callable[[Group], object] = lambda group: None,
 ) -> StepRollouts:
-    """Run one step. `contexts` by strategy name; `tools` are for verifiers that ask a model; `streaming`: make the rollouts so, without waves,
-    instead of by `sample`. How fast anything answers changes nothing."""
+    """Run one step. `contexts` by strategy name; `tools` are for verifiers that ask a model; `streaming`: make the rollouts there, without waves,
+    instead of by `sample`, and tell `on_judged` of each group at once. How fast anything answers changes nothing."""
     step = StepRollouts([], [])
     main = list(distinct(main))
     main_ids = {s.group_id for s in main}
-    players = [_Player(s.name, s.gates_main, s.online(contexts[s.name])) for s in sorted(strategies, key=lambda s: s.name)]
+    asked_for = {s.group_id: s for s in main}
+    players = [_Player(s.name, s.gates_main, s.online(contexts[s.name]), asked_for) for s in sorted(strategies, key=lambda s: s.name)]
     for player in players:
         player.advance(None, main_ids)
     if streaming is None:
         _in_waves(step, main, players, sample, tools)
     else:
-        _streamed(step, main, players, streaming, tools)
+        _streamed(step, main, players, streaming, tools, on_judged)
     step.main = [step.sampled[s.group_id] for s in main if s.group_id in step.sampled]
     edits = [e for p in players for e in p.edits]
     # Groups join before anything is done to them, whichever strategy is named first; edits of groups outside the step are moot.
@@ -97,13 +120,18 @@ def _in_waves(step: StepRollouts, main: Sequence[RolloutSpec], players: Sequence
             return
 
 
-def _streamed(step: StepRollouts, main: Sequence[RolloutSpec], players: Sequence[_Player], rollouts: Rollouts, tools: Tools) -> None:
-    from pipelines.rollout_stream import Judging, RolloutStream
-
+def _streamed(
+    step: StepRollouts,
+    main: Sequence[RolloutSpec],
+    players: Sequence[_Player],
+    stream: RolloutStream,
+    tools: Tools,
+    on_judged: Callable[[Group], object],
+) -> None:
     main_ids = {s.group_id for s in main}
     begun: dict[str, RolloutSpec] = {}
     verdicts: dict[str, list[Verdict]] = {}
-    with RolloutStream(rollouts) as stream, Judging(stream, tools) as judging:
+    with Judging(stream, tools) as judging:
         while True:
             wave = _wanted(main, players, begun.keys())
             begun |= {s.group_id: s for s in wave}
@@ -118,6 +146,7 @@ def _streamed(step: StepRollouts, main: Sequence[RolloutSpec], players: Sequence
                 judging.add(stream.finished())
             for spec, made, group, said in judging.judged():
                 step.sampled[group.id], step.specs[group.id], step.trajectories[group.id], verdicts[group.id] = group, spec, made, said
+                on_judged(group)
     order = list(dict.fromkeys(i for i in [*(s.group_id for s in main), *(i for p in players for i in p.asked)] if i in step.sampled))
     step.sampled = {i: step.sampled[i] for i in order}
     step.specs = {i: step.specs[i] for i in order}

@@ -63,9 +63,9 @@ class Rollouts:
         """Whether answers come one by one, so that nothing has to wait for a wave."""
         return bool(getattr(self.engine, "streams", False))
 
-    def drafts(self, spec: RolloutSpec) -> list[Draft]:
-        """The spec's rollouts before their first token, in index order."""
-        return [Draft(spec, index, keyed_seed(self.seed, *self.key, spec.group_id, index)) for index in range(spec.n)]
+    def drafts(self, spec: RolloutSpec, priority: int = 0) -> list[Draft]:
+        """The spec's rollouts before their first token, in index order. `priority` is added to that of all others."""
+        return [Draft(spec, index, keyed_seed(self.seed, *self.key, spec.group_id, index), priority) for index in range(spec.n)]
 
     def request(self, draft: Draft) -> Request:
         """What is asked next for this rollout."""
@@ -75,8 +75,8 @@ class Rollouts:
             "model": self.model,
             "seed": draft.turn_seed(),
             "index": draft.index,
-            "purpose": self.purpose,
-            "priority": self.priority,
+            "purpose": spec.asked_by or self.purpose,
+            "priority": self.priority + draft.priority,
             "problem_id": spec.problem.id,
             "media": spec.problem.media,
             "structured": spec.structured,
@@ -109,8 +109,8 @@ class Rollouts:
 class Draft:
     """One rollout while it is being made."""
 
-    def __init__(self, spec: RolloutSpec, index: int, seed: int) -> None:
-        self.spec, self.index, self.seed = spec, index, seed
+    def __init__(self, spec: RolloutSpec, index: int, seed: int, priority: int = 0) -> None:
+        self.spec, self.index, self.seed, self.priority = spec, index, seed, priority
         self.tokens: list[int] = []
         self.mask: list[int] = []
         self.logp: list[float] = []

@@ -80,6 +80,7 @@ class LedgeredStream:
         self._inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()  # to the recorder
         self._asked: queue.SimpleQueue[Request | None] = queue.SimpleQueue()  # to the engine
         self._out: queue.SimpleQueue[list[Completion] | BaseException] = queue.SimpleQueue()  # to the consumer
+        self._unwanted: set[str] = set()  # cancelled while the engine had them; the recorder's
         self._left = threading.Event()
         self._threads: list[threading.Thread] = []
 
@@ -191,6 +192,8 @@ class LedgeredStream:
                 with_engine.update(r.key for r in sent)
                 kept = [c for c in answers if c.finish != "cancelled"]
                 given_up = [c.key for c in answers if c.finish == "cancelled"]
+                if left:
+                    given_up += self._unwanted & with_engine  # nobody will hear that they were given up
                 self.ledger.commit(sent, kept, given_up)
                 for r in sent:
                     self._asked.put(r)
@@ -238,6 +241,7 @@ class LedgeredStream:
                 for r in unsent:
                     backlog.remove(r)
                 answers += [cancelled(r) for r in unsent]
+                self._unwanted |= item & with_engine
                 self._cancel(item & with_engine)
             elif isinstance(item, BaseException):
                 broken = broken or item

@@ -7,29 +7,27 @@ next wave is planned, so a run killed in between goes on where it was.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from contextlib import ExitStack
 
 import polars as pl
 
-from data.records import RolloutSpec
 from filters.adaptive import decide
 from filters.difficulty import PRESETS, Band, estimate, priors_of
-from pipelines.judging import Judge
-from pipelines.problems import problems_by_id
-from pipelines.rollout_stream import sample_and_judge
 from pipelines.run import Run
 from pipelines.stages.base import Summary
-from pipelines.stages.rows import rollouts_of, sampled_tables, shards_of
+from pipelines.stages.waves import Wave, Waves
 
 
 def estimate_stage(run: Run, round: int) -> Summary:
     wave, asked, shard = 1, run.recipe.probe.n, 0  # the table itself is shard 0, the waves' rollouts follow
     rows = with_decisions(run, estimated(run, round, upto=shard))
-    while (still_open := open_problems(rows, asked, run.recipe.probe.most)) and not run.lake.has_shard(round, "estimate", 0):
-        more = min(run.recipe.probe.n, run.recipe.probe.most - asked)
-        shard = _sample_wave(run, round, wave, still_open, more, shard)
-        asked, wave = asked + more, wave + 1
-        rows = with_decisions(run, estimated(run, round, upto=shard))
+    with ExitStack() as opened:
+        while (still_open := open_problems(rows, asked, run.recipe.probe.most)) and not run.lake.has_shard(round, "estimate", 0):
+            if wave == 1:
+                waves = opened.enter_context(Waves(run, round, band(run)))
+            shard = waves.sample(Wave(wave, asked), still_open, rows, shard)
+            asked, wave = asked + Wave(wave, asked).more(run), wave + 1
+            rows = with_decisions(run, estimated(run, round, upto=shard))
     if run.lake.has_shard(round, "estimate", 0):
         rows = run.lake.query("SELECT * FROM difficulty WHERE round = ? AND stage = 'estimate'", (round,))
     else:
@@ -78,20 +76,3 @@ def open_problems(rows: pl.DataFrame, asked: int, most: int) -> list[str]:
         return []
     answers = pl.col("n") + pl.col("unknowns")
     return rows.filter(pl.col("decision") == "open", answers >= asked)["problem_id"].sort().to_list()
-
-
-def _sample_wave(run: Run, round: int, wave: int, ids: Sequence[str], n: int, last: int) -> int:
-    """Samples and judges `n` more answers to each problem; returns the wave's last shard."""
-    rollouts, asker = rollouts_of(run, round, "estimate"), Judge(run)
-    chunks = shards_of(ids, run.recipe.probe.shard)
-    for done, chunk in enumerate(chunks, 1):
-        if not run.lake.has_shard(round, "estimate", last + done):
-            specs = [
-                RolloutSpec(p, n, run.recipe.sampling.sampling(), stream="probe", key=("adaptive", wave)) for p in problems_by_id(run, list(chunk))
-            ]
-            made, _, verdicts = sample_and_judge(rollouts, specs, asker.tools)
-            tables = sampled_tables(run, round, "estimate", last + done, specs, made, verdicts)
-            tables["requests"] += asker.requests(round, "estimate", last + done)
-            run.lake.commit(round, "estimate", last + done, tables)
-        run.emit("progress", round=round, stage="estimate", done=done, total=len(chunks), note=f"{len(ids)} problems need more answers, wave {wave}")
-    return last + len(chunks)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +17,7 @@ from pipelines.evaluate import scores
 from pipelines.intervals import paired_difference
 from pipelines.judging import Judge
 from pipelines.problems import HELDOUT, heldout_sets
-from pipelines.rollout_stream import sample_and_judge
+from pipelines.rollout_shards import Shard, judged_shards
 from pipelines.run import Run
 from pipelines.stages.base import Summary
 from pipelines.stages.rows import rollouts_of, sampled_tables, shards_of
@@ -26,23 +27,30 @@ def evaluate_stage(run: Run, round: int) -> Summary:
     part = run.recipe.evaluate
     policy = run.policy()
     # Every policy draws with the same random numbers, so that a paired comparison sees less noise.
-    rollouts = replace(rollouts_of(run, round, "evaluate"), key=("evaluate",))
-    asker = Judge(run)
-    chains = ChainJudge(part.chain, run.world, asker.tools, part.chain_votes, part.chain_rule)
-    shards = list(plan(run))
+    rollouts = replace(rollouts_of(run, round, "evaluate", policy), key=("evaluate",))
+    planned = list(plan(run))
     known = evaluated(run, policy.id)
-    for shard, (benchmark, chunk) in enumerate(shards):
-        if not run.lake.has_shard(round, "evaluate", shard):
-            where = {"round": round, "stage": "evaluate", "shard": shard, "policy_id": policy.id, "benchmark": benchmark}
-            specs = [RolloutSpec(p, part.n, run.recipe.sampling.sampling(), stream="evaluate") for p in chunk if p.id not in known]
-            made, _, verdicts = sample_and_judge(rollouts, specs, asker.tools)
-            by_rollout = {v.rollout_id: v for v in verdicts}
-            known |= {s.problem.id: eval_row(chains, s.problem, made[s.group_id], by_rollout) for s in specs}
-            tables = sampled_tables(run, round, "evaluate", shard, specs, made, verdicts)
+    askers: dict[int, Judge] = {}
+    shards, asked = [], set(known)
+    for number, (_, chunk) in enumerate(planned):
+        if not run.lake.has_shard(round, "evaluate", number):
+            askers[number] = Judge(run, policy)
+            specs = [RolloutSpec(p, part.n, run.recipe.sampling.sampling(), stream="evaluate") for p in chunk if p.id not in asked]
+            asked |= {p.id for p in chunk}
+            shards.append(Shard(number, specs, askers[number].tools))
+    with closing(judged_shards(rollouts, shards)) as judged:
+        for shard in judged:
+            benchmark, chunk = planned[shard.number]
+            asker = askers[shard.number]
+            chains = ChainJudge(part.chain, run.world, asker.tools, part.chain_votes, part.chain_rule)
+            where = {"round": round, "stage": "evaluate", "shard": shard.number, "policy_id": policy.id, "benchmark": benchmark}
+            by_rollout = {v.rollout_id: v for v in shard.verdicts}
+            known |= {s.problem.id: eval_row(chains, s.problem, shard.rollouts[s.group_id], by_rollout) for s in shard.specs}
+            tables = sampled_tables(run, round, "evaluate", shard.number, shard.specs, shard.rollouts, shard.verdicts)
             tables["evals"] = [where | known[p.id] for p in chunk]
-            tables["requests"] += asker.requests(round, "evaluate", shard)
-            run.lake.commit(round, "evaluate", shard, tables)
-        run.emit("progress", round=round, stage="evaluate", done=shard + 1, total=len(shards))
+            tables["requests"] += asker.requests(round, "evaluate", shard.number)
+            run.lake.commit(round, "evaluate", shard.number, tables)
+            run.emit("progress", round=round, stage="evaluate", done=shard.number + 1, total=len(planned))
     return summary(run, round, policy.id)
 
 

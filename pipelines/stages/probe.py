@@ -1,26 +1,44 @@
-"""probe: the current policy answers a sample of the training problems, n times each."""
+"""probe: the current policy answers a sample of the training problems, n times each, and what it answered is judged beside it."""
 
 from __future__ import annotations
 
+from contextlib import closing
+
 from data.keyed import keyed_order
 from data.records import Problem, RolloutSpec
+from pipelines.judging import Judge
 from pipelines.problems import problems_by_id
+from pipelines.rollout_shards import Shard, judged_shards
 from pipelines.run import Run
 from pipelines.stages.base import Summary
 from pipelines.stages.rows import rollouts_of, sampled_tables, shards_of
+from pipelines.stages.verify import commit_verdicts
 
 
 def probe_stage(run: Run, round: int) -> Summary:
+    """A shard's verdicts are committed as shard of the stage `verify` as soon as they are there; that stage judges what is left then."""
     problems = choose(run, round)
-    rollouts = rollouts_of(run, round, "probe")
     part = run.recipe.probe
-    shards = shards_of(problems, part.shard)
-    for shard, chunk in enumerate(shards):
-        if not run.lake.has_shard(round, "probe", shard):
+    chunks = shards_of(problems, part.shard)
+    policy, askers = run.policy(), dict[int, Judge]()
+    shards = []
+    for number, chunk in enumerate(chunks):
+        if not run.lake.has_shard(round, "probe", number):
+            askers[number] = Judge(run, policy)
             specs = [RolloutSpec(p, part.n, run.recipe.sampling.sampling(), stream="probe") for p in chunk]
-            run.lake.commit(round, "probe", shard, sampled_tables(run, round, "probe", shard, specs, rollouts.sample(specs)))
-        run.emit("progress", round=round, stage="probe", done=(shard + 1), total=len(shards))
-    return {"problems": len(problems), "rollouts": len(problems) * part.n, "shards": len(shards)}
+            shards.append(Shard(number, specs, askers[number].tools))
+    done = len(chunks) - len(shards)
+
+    def commit(shard: Shard) -> None:
+        nonlocal done
+        run.lake.commit(round, "probe", shard.number, sampled_tables(run, round, "probe", shard.number, shard.specs, shard.rollouts))
+        done += 1
+        run.emit("progress", round=round, stage="probe", done=done, total=len(chunks))
+
+    with closing(judged_shards(rollouts_of(run, round, "probe", policy), shards, on_sampled=commit, last=False)) as judged:
+        for shard in judged:
+            commit_verdicts(run, round, shard.number, shard.rollouts, shard.verdicts, askers[shard.number])
+    return {"problems": len(problems), "rollouts": len(problems) * part.n, "shards": len(chunks)}
 
 
 def choose(run: Run, round: int) -> list[Problem]:

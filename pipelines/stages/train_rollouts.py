@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from pipelines.grpo.presets import preset_named
 from pipelines.grpo.recompose import apply_edits, drop_zero_variance
 from pipelines.judging import Judge
 from pipelines.online import StepRollouts, sample_step
+from pipelines.rollout_stream import RolloutStream
 from pipelines.run import Run
 from pipelines.stages.leaks import refuse_leaks
 from pipelines.stages.online_rows import online_tables, trained_rewards
@@ -63,45 +66,35 @@ class Sampled:
 
 
 def sample(run: Run, round: int, step: int, cursor: int, problems: Sequence[Problem], policy: PolicyVersion) -> Sampled:
-    """Draws prompts until enough groups have variance, or the batches are used up; `policy` is what the engine holds."""
-    part, recipe = run.recipe.train, run.recipe
+    """Draws prompts until enough groups have variance, or the batches are used up; `policy` is what the engine holds.
+
+    Over an engine that can cancel, no batch waits for the last answer of the one before: a group without variance has its place in the next batch
+    asked for at once (`_Refill`).
+    """
+    part = run.recipe.train
     start = time.perf_counter()
     rollouts, asker = rollouts_of(run, round, "train", policy), Judge(run, policy)
     sampled = Sampled(step, policy, cursor)
-    stream = _endless(problems, recipe.seed, round, cursor)
     keeps_flat = preset_named(part.preset, part.objective).keeps_flat_groups
-    for batch in range(part.generation_batches):
-        missing = part.prompts_per_step - len(sampled.groups)
-        if missing <= 0:
-            break
-        main = []
-        for _ in range(min(missing, len(problems))):
-            problem, sampled.cursor = next(stream)
-            main.append(RolloutSpec(problem, part.group_size, recipe.sampling.sampling(), key=(step, batch, sampled.cursor)))
-        contexts = {
-            s.name: StepContext(
-                round=round,
-                step=step,
-                seed=recipe.seed,
-                main=main,
-                sampling=recipe.sampling.sampling(),
-                policy_id=policy.id,
-                world=run.world,
-                render=run.render,
-                settings=recipe.strategies[s.name].model_dump(),
-                dialect=recipe.policy.dialect,
-                heldout=lambda texts: [hit.reason if hit else "" for hit in run.heldout.hits(texts)] if texts else [],
-            )
-            for s in run.strategies
-        }
-        made = sample_step(run.strategies, contexts, main, rollouts.sample, asker.tools, rollouts if rollouts.streams else None)
-        groups, factors = apply_edits(made.main, made.edits)
-        groups, refused = refuse_leaks(groups, {p.id for p in problems}, run.heldout, round=round, step=step)
-        sampled.refused.extend(refused)
-        sampled.decided.extend(d for _, context in sorted(contexts.items()) for d in context.decided)
-        sampled.batches.append(made)
-        sampled.groups.extend(drop_zero_variance(groups, keeps_flat))
-        sampled.factors.update(factors)
+    with RolloutStream(rollouts) if rollouts.streams else nullcontext() as stream:
+        for batch in range(part.generation_batches):
+            missing = min(part.prompts_per_step - len(sampled.groups), len(problems))
+            if missing <= 0:
+                break
+            main = list(islice(_prompts(run, round, step, batch, sampled.cursor, problems), missing))
+            sampled.cursor += missing
+            contexts = _contexts(run, round, step, main, policy)
+            told = _Refill(stream, main, iter(()), keeps_flat)
+            if batch + 1 < part.generation_batches and not any(s.gates_main for s in run.strategies):
+                told.following = islice(_prompts(run, round, step, batch + 1, sampled.cursor, problems), len(problems))
+            made = sample_step(run.strategies, contexts, main, rollouts.sample, asker.tools, stream, told)
+            groups, factors = apply_edits(made.main, made.edits)
+            groups, refused = refuse_leaks(groups, {p.id for p in problems}, run.heldout, round=round, step=step)
+            sampled.refused.extend(refused)
+            sampled.decided.extend(d for _, context in sorted(contexts.items()) for d in context.decided)
+            sampled.batches.append(made)
+            sampled.groups.extend(drop_zero_variance(groups, keeps_flat))
+            sampled.factors.update(factors)
     sampled.judged = asker.requests(round, "train", step)
     sampled.states = copy.deepcopy({s.name: s.state_dict() for s in run.strategies})
     sampled.seconds = time.perf_counter() - start
@@ -119,6 +112,49 @@ def within(groups: Sequence[Group], tokens: int, seed: int, round: int, step: in
             break
         chosen.add(ident)
     return [g for g in groups if g.id in chosen]
+
+
+def _prompts(run: Run, round: int, step: int, batch: int, cursor: int, problems: Sequence[Problem]) -> Iterator[RolloutSpec]:
+    """The main specs of a generation batch that begins at `cursor`, in order and without end."""
+    for problem, after in _endless(problems, run.recipe.seed, round, cursor):
+        yield RolloutSpec(problem, run.recipe.train.group_size, run.recipe.sampling.sampling(), key=(step, batch, after))
+
+
+def _contexts(run: Run, round: int, step: int, main: Sequence[RolloutSpec], policy: PolicyVersion) -> dict[str, StepContext]:
+    recipe = run.recipe
+    return {
+        s.name: StepContext(
+            round=round,
+            step=step,
+            seed=recipe.seed,
+            main=main,
+            sampling=recipe.sampling.sampling(),
+            policy_id=policy.id,
+            world=run.world,
+            render=run.render,
+            settings=recipe.strategies[s.name].model_dump(),
+            dialect=recipe.policy.dialect,
+            heldout=lambda texts: [hit.reason if hit else "" for hit in run.heldout.hits(texts)] if texts else [],
+        )
+        for s in run.strategies
+    }
+
+
+class _Refill:
+    """Told of each judged group of one batch: for a main one that nothing is learned from, the next batch will need another prompt, the next in the
+    order of prompts. That prompt is asked for now. Should the step turn out to need fewer (a strategy mends a group), the rest is cancelled."""
+
+    def __init__(self, stream: RolloutStream | None, main: Sequence[RolloutSpec], following: Iterator[RolloutSpec], keeps_flat: bool) -> None:
+        self.stream, self.following, self.keeps_flat = stream, following, keeps_flat
+        self._main = {spec.group_id for spec in main}
+        if stream is not None:
+            stream.cancel_ahead(but=self._main)
+
+    def __call__(self, group: Group) -> None:
+        if self.stream is None or not self.stream.looks_ahead or group.id not in self._main:
+            return
+        if not drop_zero_variance([group], self.keeps_flat):
+            self.stream.ask_ahead(islice(self.following, 1))
 
 
 def _endless(problems: Sequence[Problem], seed: int, round: int, cursor: int) -> Iterator[tuple[Problem, int]]:

@@ -41,6 +41,7 @@ from pipelines.grpo.presets import preset_named
 from pipelines.grpo.recompose import StepInfo, apply_edits
 from pipelines.online import StepRollouts, sample_step
 from pipelines.rollout import Rollouts, make_groups
+from pipelines.rollout_stream import RolloutStream
 
 register_verifier("fake-count", CountVerifier)
 SAMPLING = Sampling(max_tokens=48)
@@ -78,7 +79,10 @@ def main_specs(names: Sequence[str] = ("q0", "q3", "q4", "q7", "q8"), n: int = 8
 def step(strategies: Sequence[Strategy], main: Sequence[RolloutSpec], engine: FakeEngine | LedgeredEngine | ReplayEngine) -> StepRollouts:
     contexts = {s.name: StepContext(0, 1, 5, main, SAMPLING, "policy") for s in strategies}
     made = rollouts(engine)
-    return sample_step(strategies, contexts, main, made.sample, streaming=made if made.streams else None)
+    if not made.streams:
+        return sample_step(strategies, contexts, main, made.sample)
+    with RolloutStream(made) as stream:
+        return sample_step(strategies, contexts, main, made.sample, streaming=stream)
 
 
 def by_name(groups: Sequence[Group]) -> dict[str, Group]:
@@ -102,7 +106,7 @@ def test_no_strategy_gives_the_main_groups_in_order() -> None:
 def test_groups_that_depend_on_finished_main_groups_with_another_estimator() -> None:
     engine = FakeEngine(skilled)
     made = step([Variants()], main_specs(), engine)
-    assert Counter(r.purpose for r in engine.asked) == {"train": 5 * 8 + 3 * 2 + 6 * 2}  # main once, then two waves
+    assert Counter(r.purpose for r in engine.asked) == {"train": 5 * 8, "fake-variants": 3 * 2 + 6 * 2}  # main once, then two waves
     waves = [("rewrite:" in (r.prompt or ""), "again" in (r.prompt or "")) for r in engine.asked]
     assert waves == [(False, False)] * 40 + [(True, False)] * 6 + [(False, True)] * 12
     groups, factors = apply_edits(made.main, made.edits)

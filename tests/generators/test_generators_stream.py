@@ -27,7 +27,7 @@ from generators.engines.ledgered import LedgeredEngine
 from generators.engines.replay import ReplayEngine
 from generators.engines.stream import Counts, LedgeredStream, Seen
 from pipelines.rollout import Rollouts
-from pipelines.rollout_stream import sample_and_judge
+from pipelines.rollout_shards import Shard, judged_shards
 
 ROOT = Path(__file__).parents[2]
 
@@ -219,10 +219,10 @@ def test_a_changed_template_asks_again_and_a_mended_verifier_does_not(dialect, l
         render = Renderer([tmp_path / templates], dialect).render
         rollouts = Rollouts(LedgeredEngine(engine, ledger), "p", "m", render, dialect, 1, (0, "probe"), "probe")
         specs = [RolloutSpec(Problem(f"What is {i}?", str(i), "fake-judges"), 2, Sampling(), template=("solve", "other")[i % 2]) for i in range(4)]
-        made, groups, verdicts = sample_and_judge(rollouts, specs)
-        assert [g.id for g in groups] == [s.group_id for s in specs] == list(made) and all(len(g.rollouts) == 2 for g in groups)
-        assert all(r.tokens.tolist() == [0, 1, 0, 1, 2] and r.prompt_length == 2 for rollouts_ in made.values() for r in rollouts_)
-        return engine.got, [v.outcome for v in verdicts]
+        (shard,) = judged_shards(rollouts, [Shard(0, specs)])
+        assert shard.judged.keys() == {s.group_id for s in specs} == shard.rollouts.keys() and all(len(made) == 2 for made in shard.rollouts.values())
+        assert all(r.tokens.tolist() == [0, 1, 0, 1, 2] and r.prompt_length == 2 for made in shard.rollouts.values() for r in made)
+        return engine.got, [v.outcome for v in shard.verdicts]
 
     for folder, solve in {"before": "Q: {{ problem.prompt }}", "after": "Question: {{ problem.prompt }}"}.items():
         (tmp_path / folder / dialect).mkdir(parents=True)

@@ -86,7 +86,7 @@ def test_requests_counts_what_the_ledger_holds(recorded, capsys):
         assert (row["requests"], row["done"], row["tokens_out"], row["tokens_in"]) == (count, count, out, given)
         assert row["money"] == pytest.approx((2 * given + 10 * out) / 1e6) and row["seconds"] > 0
         assert row["tokens_per_second"] == pytest.approx(out / row["seconds"])
-    assert {row["purpose"] for row in found["by_purpose"]} == {"evaluate", "probe", "train"}
+    assert {row["purpose"] for row in found["by_purpose"]} == {"evaluate", "paraphrase", "probe", "train"}
     assert found["total"]["again"] == found["total"]["repeats"] == 0 and len(found["slowest"]) == 5 and not found["errors"]
     assert main(["requests", str(recorded)]) == 0
     shown = capsys.readouterr().out
