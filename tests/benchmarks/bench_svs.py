@@ -74,7 +74,7 @@ def finished(folder: Path) -> bool:
 
     with synth.open_run(folder) as one:
         last = one.recipe["rounds"]
-        return one.query("SELECT count(*) FROM stages WHERE round = ? AND stage = 'evaluate'", (last,)).item() > 0
+        return one.query(f"SELECT count(*) FROM stages WHERE round = {last:d} AND stage = 'evaluate'").item() > 0
 
 
 # -------------------------------------------------------------------------------------------------------------- figures
