@@ -140,10 +140,10 @@ def _describe(stage: str, s: Mapping[str, Any]) -> str:
             return str(s["skipped"])
         if not s["groups"]:
             return f"{s['steps']} steps, but no group had both right and wrong answers: no gradient"
-        parts = [f"{s['steps']} steps, {s['groups']} groups, reward {_number(s['reward_first'])} → {_number(s['reward_last'])}"]
-        parts += [f"{name} wrote {count}, {kept} kept" for name, (count, kept) in s.get("written", {}).items()]
-        parts += [f"none of the {n} groups of {name} had different rewards: nothing learned there" for name, n in s.get("unmixed", {}).items()]
-        return "; ".join(parts)
+        told = [f"{s['steps']} steps, {s['groups']} groups, reward {_number(s['reward_first'])} → {_number(s['reward_last'])}"]
+        told += [f"{name} wrote {count}, {kept} kept" for name, (count, kept) in s.get("written", {}).items()]
+        told += [f"none of the {n} groups of {name} had different rewards: nothing learned there" for name, n in s.get("unmixed", {}).items()]
+        return "; ".join(told)
     if stage == "evaluate":
         gain = f", gain {100 * s['gain']:+.1f} points [{100 * s['gain_low']:+.1f}, {100 * s['gain_high']:+.1f}]" if "gain" in s else ""
         return f"pass@1 {s['pass_at_1']:.1%} [{s['pass_at_1_low']:.1%}, {s['pass_at_1_high']:.1%}] on {s['problems']} held-out problems{gain}"
