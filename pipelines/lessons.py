@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from data.keyed import keyed_order, keyed_seed
 from data.records import Problem
@@ -24,6 +25,9 @@ from generators.worlds.arithmetic.variants import Kind
 
 EASY: tuple[Kind, ...] = ("story", "tail")
 """Ways to keep an answer whose numbers are in the chain already."""
+
+Retold = Literal[Kind, "paraphrase"]
+"""A way of `variants.py`, or the same numbers in other words, which every problem has."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,8 @@ class Syllabus:
     """Share, in quarters, of rewriting lessons whose numbers are not in the chain; a small policy learns from them to change the answer."""
     subtle: float = 0.0
     """Share of bad questions that one word spoils, as a policy's own slips do; the others have up to three faults of any kind."""
+    retold: tuple[Retold, ...] = ()
+    """Rewriting lessons that tell the chain again in one of these ways, tried in random order; () takes `EASY` ones."""
     planned: bool = False
     """A problem is written after its chain: numbers that are planned come out even."""
 
@@ -94,9 +100,12 @@ def _doubt(world: ArithmeticWorld, problem: Problem, syllabus: Syllabus, rendere
 
 def _rewrite(world: ArithmeticWorld, problem: Problem, syllabus: Syllabus, renderer: Renderer, draw: Draw) -> Lesson | None:
     """From numbers of the chain, which is easy to learn; `hard_rewrites` of them from other numbers, which is not."""
-    kinds: Sequence[Kind] = draw.pick_distinct(EASY, 2) if draw(0, 3) >= 4 * syllabus.hard_rewrites else ("answer",)
+    kinds: Sequence[Retold] = draw.pick_distinct(EASY, 2) if draw(0, 3) >= 4 * syllabus.hard_rewrites else ("answer",)
+    if syllabus.retold and kinds != ("answer",):
+        kinds = draw.pick_distinct(syllabus.retold, len(syllabus.retold))
     for kind in kinds:
-        other = world.variant(problem, draw(0, 1 << 40), kind)
+        key = draw(0, 1 << 40)
+        other = world.paraphrase(problem, key) if kind == "paraphrase" else world.variant(problem, key, kind)
         if other is not None and other.domain in syllabus.families and other.level in syllabus.levels:
             return Lesson("rewrite", renderer.render("rewrite", response=world.demonstration(problem)), f" {other.prompt}", other)
     return None

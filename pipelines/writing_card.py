@@ -20,6 +20,7 @@ from pipelines.intervals import mean_with_interval
 from pipelines.policy_card import PROMPTS, heldout_problems
 
 TEMPERATURE = 0.6  # what SwS writes and judges at
+_FREELY = 1.0  # what SvS writes variants at
 _LONGEST = 128  # tokens
 
 
@@ -43,7 +44,8 @@ def measure_writing(folder: Path, world: ArithmeticWorld, *, problems: int, seed
         "sws_concepts": [renderer.render("sws_concepts", question=p.prompt) for p in asked],
     }
     engine = LocalEngine(folder, policy_id="card")
-    said = {task: _ask(engine, of, keyed_seed(seed, "writing card", task)) for task, of in prompts.items()}
+    heat = {task: _FREELY if task == "rewrite" else TEMPERATURE for task in prompts}
+    said = {task: _ask(engine, of, heat[task], keyed_seed(seed, "writing card", task)) for task, of in prompts.items()}
     engine.close()
     read = {task: [world.read(text) for text in said[task]] for task in ("rewrite", "paraphrase", "sws_write")}
     same: Callable[[Problem | None, Problem], bool] = lambda made, p: made is not None and made.reference == p.reference  # noqa: E731
@@ -60,15 +62,16 @@ def measure_writing(folder: Path, world: ArithmeticWorld, *, problems: int, seed
     readable = {task: [made is not None for made in of] for task, of in read.items()}
     return {
         "problems": len(asked),
-        "temperature": TEMPERATURE,
         "tasks": [
-            {"task": task, "right": _share(right[task]), **({"readable": _share(readable[task])} if task in readable else {})} for task in prompts
+            {"task": task, "temperature": heat[task], "right": _share(right[task])}
+            | ({"readable": _share(readable[task])} if task in readable else {})
+            for task in prompts
         ],
     }
 
 
-def _ask(engine: Any, prompts: Sequence[str], seed: int) -> list[str]:
-    sampling = Sampling(TEMPERATURE, max_tokens=_LONGEST)
+def _ask(engine: Any, prompts: Sequence[str], temperature: float, seed: int) -> list[str]:
+    sampling = Sampling(temperature, max_tokens=_LONGEST)
     requests = [Request("card", sampling, keyed_seed(seed, place), prompt=prompt) for place, prompt in enumerate(prompts)]
     answers = {c.key: c.text for c in engine.generate(requests)}
     return [answers[r.key].strip() for r in requests]

@@ -77,14 +77,14 @@ def _show(name: str) -> int:
 def _writing(writing: dict[str, Any]) -> Table:
     from rich.table import Table
 
-    title = f"what it writes for {writing['problems']} held-out problems at temperature {writing['temperature']}"
+    title = f"what it writes for {writing['problems']} held-out problems"
     table = Table(box=None, header_style="bold", pad_edge=False, title=title, title_justify="left")
-    for column in ("task", "readable", "as asked", "95 % interval"):
+    for column in ("task", "temperature", "readable", "as asked", "95 % interval"):
         table.add_column(column, justify="left" if column == "task" else "right")
     for of in writing["tasks"]:
         right = of["right"]
         readable = f"{of['readable']['share']:.1%}" if "readable" in of else ""
-        table.add_row(of["task"], readable, f"{right['share']:.1%}", f"[{right['low']:.1%}, {right['high']:.1%}]")
+        table.add_row(of["task"], f"{of['temperature']:g}", readable, f"{right['share']:.1%}", f"[{right['low']:.1%}, {right['high']:.1%}]")
     return table
 
 

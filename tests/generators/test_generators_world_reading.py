@@ -206,6 +206,15 @@ def test_a_syllabus_keeps_to_its_levels_plans_what_is_written_and_doubts_what_ha
     assert shown and all(WORLD.read(text) is None for text in shown)
 
 
+@pytest.mark.parametrize("ways", [("story", "paraphrase"), ("story", "order", "tail", "paraphrase")])
+def test_retold_chains_keep_their_answer_and_every_chain_has_one(ways):
+    syllabus = Syllabus(WORLD.families(), WORLD.levels(), hard_rewrites=0.0, retold=ways)
+    drawn = list(islice(lessons(WORLD, {"rewrite": 1.0}, syllabus, Renderer([PROMPTS], "compact"), 7), 400))
+    assert {one.task for one in drawn} == {"rewrite"} and {one.problem.split for one in drawn} == {"train"}
+    assert all(WORLD.read(one.answer).reference == one.prompt.split("####")[1].split()[0] for one in drawn)
+    assert {way for one in drawn if (way := one.problem.meta.get("kind"))} == set(ways) - {"paraphrase"}
+
+
 @pytest.mark.parametrize(
     ("text", "attempt"),
     [
