@@ -67,6 +67,21 @@ def test_a_killed_zygote_is_replaced_and_its_jobs_run_again(sandbox: Sandbox) ->
     assert [value(r) for r in results] == list(range(40))
 
 
+def test_a_process_that_dies_while_it_stands_ready_mixes_up_no_results() -> None:
+    """Its request would be left for the next process at that socket, and every later answer be one job late."""
+
+    def below(pid: int) -> list[int]:
+        children = [int(c) for c in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        return [*children, *(grandchild for child in children for grandchild in below(child))]
+
+    with Sandbox(levels.best().layers, workers=1) as sandbox:
+        for _ in range(2):
+            results = sandbox.run(Job("calls", f"def f():\n    return {i}", calls=("f()",)) for i in range(5))
+            assert [value(r) for r in results] == list(range(5))
+            for pid in sorted(below(sandbox._zygotes[0].process.pid))[-2:]:
+                os.kill(pid, signal.SIGKILL)
+
+
 def test_a_job_that_kills_its_zygote_twice_is_lost_and_said_to_be() -> None:
     """Nothing is known about such a program: neither pass nor fail."""
     with Sandbox(levels.best().layers, workers=1) as sandbox:
