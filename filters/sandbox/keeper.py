@@ -115,7 +115,9 @@ class Keeper:
         return frames.answer(job.status or "ended", signalled, cpu, time.monotonic() - began, job.records, job.times, bytes(job.stdout))
 
     def start(self, job: Job, kind: str, body: bytes, stdin: bytes) -> int:
-        """The order for the job's processes and what each of them needs; how many they are."""
+        """Gives the job's processes what each of them needs; how many they are."""
+        if self.quiet.poll(0):
+            os._exit(1)  # one that stood ready has died (or the supervisor has): its end would be taken for that of this job
         records_out, records_in = os.pipe()
         job.reading[records_out] = "records"
         if kind == "judge":
@@ -193,7 +195,7 @@ class Keeper:
             if fd in job.reading:
                 os.close(fd)
         if not job.records and not job.status and any(map(unread, self.line.ready)):
-            os._exit(1)  # a process died before it had its job: another one would take it for its own
+            os._exit(1)  # it died before it had its job: another process would take that for its own
         return signalled, cpu
 
     def know(self, job: Job, processes: int) -> None:
