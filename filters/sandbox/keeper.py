@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from zygote import Line
 
 BRIEF = 5.0  # milliseconds in which a job may come to its end without the keeper looking at what it emits
+SIOCOUTQ = 0x5411
 END = 12  # bytes that tell how a process ended
 
 
@@ -72,11 +73,12 @@ class Job:
 
 
 class Keeper:
-    """`line` leads to the zygote: one byte there orders so many processes, their numbers come back at once and how each ended when it has."""
+    """`line` leads to the zygote, whose processes wait there in turn; their numbers come at once and how each ended when it has."""
 
     def __init__(self, control: int, line: Line, box: str) -> None:
         self.control, self.line, self.box = control, line, box
         self.inbox = bytearray()
+        self.turn = 0
         self.quiet = select.poll()
         self.quiet.register(line.ended, select.POLLIN)
         self.quiet.register(control, select.POLLRDHUP)
@@ -113,7 +115,9 @@ class Keeper:
         return frames.answer(job.status or "ended", signalled, cpu, time.monotonic() - began, job.records, job.times, bytes(job.stdout))
 
     def start(self, job: Job, kind: str, body: bytes, stdin: bytes) -> int:
-        """The order for the job's processes and what each of them needs; how many they are."""
+        """Gives the job's processes what each of them needs; how many they are."""
+        if self.quiet.poll(0):
+            os._exit(1)  # one that stood ready has died (or the supervisor has): its end would be taken for that of this job
         records_out, records_in = os.pipe()
         job.reading[records_out] = "records"
         if kind == "judge":
@@ -126,10 +130,11 @@ class Keeper:
             needs = [(kind, [records_in, standard_input(stdin), stdout_in])]
         else:
             needs = [(kind, [records_in])]
-        os.write(self.line.orders, bytes((len(needs),)))
-        for role, (name, given) in zip(self.line.roles, needs):
+        for name, given in needs:
             text = frames.framed(name.encode() + b"\0" + body)
             passed = b"".join(fd.to_bytes(4, sys.byteorder) for fd in given)
+            role = self.line.ready[self.turn]
+            self.turn = (self.turn + 1) % len(self.line.ready)
             sent = role.sendmsg([text], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, passed)])
             if sent < len(text):
                 role.sendall(memoryview(text)[sent:])
@@ -189,6 +194,8 @@ class Keeper:
                 pass
             if fd in job.reading:
                 os.close(fd)
+        if not job.records and not job.status and any(map(unread, self.line.ready)):
+            os._exit(1)  # it died before it had its job: another process would take that for its own
         return signalled, cpu
 
     def know(self, job: Job, processes: int) -> None:
@@ -226,6 +233,13 @@ class Keeper:
         if len(job.stdout) > job.output:
             job.status = "output"
         return False
+
+
+def unread(role: _socket.socket) -> bool:
+    """Whether something that was sent has not been taken."""
+    import fcntl
+
+    return fcntl.ioctl(role.fileno(), SIOCOUTQ, bytes(4)) != bytes(4)
 
 
 def standard_input(data: bytes) -> int:

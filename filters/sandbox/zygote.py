@@ -1,9 +1,9 @@
 """Second stage: a small preloaded interpreter, locked in, that forks a process for every job and does nothing else.
 
-It is two processes: the zygote, and its keeper (`keeper`), which gives the orders and deals with all that a job says. What a fork costs is the
-zygote's pages: each one is entered in the child, and each one that either of them writes while both live is copied. So the zygote imports little,
-has run everything once that a job runs (caches are filled, byte code is specialised: a job writes less), collects no garbage and between
-two forks only waits.
+It is two processes: the zygote, and its keeper (`keeper`), which hands out the jobs and deals with all that a job says. Two forked processes stand
+ready, each waiting for one job, so that forking the next goes on beside the job that runs. What a fork costs is the zygote's pages: each one is
+entered in the child, and each one that either of them writes while both live is copied. So the zygote imports little, has run everything once that
+a job runs (caches are filled, byte code is specialised: a job writes less), collects no garbage and between two forks only waits.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import _socket
 import contextlib
 import gc
 import json
+import marshal
 import os
 import resource
 import signal
@@ -21,6 +22,7 @@ from importlib import import_module
 from typing import Any, NamedTuple
 
 import child
+import frames
 import kernel
 
 # What most programs import. Every page that is here is entered at a fork, so the list is short: the rest is imported by the job that needs it.
@@ -28,23 +30,24 @@ PRELOADED = ("typing", "re", "math", "collections", "itertools", "functools", "h
 NOT_FOR_JOBS = frozenset(
     ["antigravity", "this", "idlelib", "turtle", "turtledemo", "tkinter", "ensurepip", "test", "lib2to3", "webbrowser", "_pyrepl"]
 )
+READY = 2  # processes that wait for a job; a script and the program that it calls are two
+FIRST_BYTES = 8000  # most requests are shorter
 FIRST = 200  # a job's own descriptors lie here and above, out of the way of those that its program opens
 
 
 class Line(NamedTuple):
-    """The keeper's ends of what leads to the zygote: how many processes it orders, their numbers, how each ended, and a socket for each role of a
-    job, over which a job's process gets its request and its descriptors."""
+    """The keeper's ends of what leads to the zygote: the numbers of its processes as they are forked, how each ended, in the same order, and the
+    sockets over which they get a request and its descriptors, in turn."""
 
-    orders: int
     started: int
     ended: int
-    roles: tuple[_socket.socket, ...]
+    ready: tuple[_socket.socket, ...]
 
 
 class Zygote:
-    def __init__(self, settings: dict[str, Any], orders: int, started: int, ended: int, roles: tuple[_socket.socket, ...]) -> None:
+    def __init__(self, settings: dict[str, Any], started: int, ended: int, ready: tuple[_socket.socket, ...]) -> None:
         self.settings = settings
-        self.orders, self.started, self.ended, self.roles = orders, started, ended, roles
+        self.started, self.ended, self.ready = started, ended, ready
         self.null = os.open("/dev/null", os.O_RDWR)
         self.jobs = 0
         death = kernel.PR_SET_PDEATHSIG, signal.SIGKILL
@@ -54,25 +57,30 @@ class Zygote:
         self.request: dict[str, Any] = {}
 
     def serve(self) -> None:
-        """Until the keeper has gone."""
-        fork, read, write, wait = os.fork, os.read, os.write, os.wait4
-        while order := read(self.orders, 1):
-            self.jobs += 1
-            pids = []
-            for role in self.roles[: order[0]]:
-                pid = fork()
-                if pid == 0:
-                    self.become_job(role)
-                pids.append(pid)
-                write(self.started, pid.to_bytes(4, "big"))
-            for pid in pids:
-                _, status, usage = wait(pid, 0)
+        """Until the keeper has gone. Whoever waits at a socket has it alone: the next one there is forked when he has ended."""
+        wait, write = os.wait4, os.write
+        pids = [self.fork(role) for role in self.ready]
+        while True:
+            for place, role in enumerate(self.ready):
+                _, status, usage = wait(pids[place], 0)
                 write(self.ended, status.to_bytes(4, "big") + int((usage.ru_utime + usage.ru_stime) * 1e6).to_bytes(8, "big"))
+                pids[place] = self.fork(role)
+
+    def fork(self, role: _socket.socket) -> int:
+        """A process that stands ready for a job."""
+        self.jobs += 1
+        pid = os.fork()
+        if pid == 0:
+            self.become_job(role)
+        os.write(self.started, pid.to_bytes(4, "big"))
+        return pid
 
     def become_job(self, role: _socket.socket) -> None:
         """In the forked process: only the pipes that came with the request stay open, then the program runs. Never returns."""
         leave = os._exit
         try:
+            os.close(self.started)  # held by nobody but the zygote: the keeper sees its end
+            os.close(self.ended)
             kind, request, fds = receive(role)
             self.run(kind, request, self.settle(kind, fds), self.lock)
         finally:
@@ -105,12 +113,16 @@ class Zygote:
         sys.setrecursionlimit(1000 + depth() + 1)  # the program gets what it has anywhere: 1000 frames of its own
         gc.enable()
         emit = child.emitter(fds[0])
-        if kind == "serve":
+        if kind == "calls":
+            child.run_calls(request, emit, lock)
+        elif kind == "stdin":
+            child.run_stdin(request, emit, lock)
+        elif kind == "beside":
+            child.run_beside(request, emit, lock)
+        elif kind == "serve":
             child.serve_calls(request, emit, child.receiver(fds[1]), lock)
-        elif kind == "judge":
-            child.run_judge(request, emit, child.receiver(fds[1]), child.emitter(fds[2]), lock)
         else:
-            {"calls": child.run_calls, "stdin": child.run_stdin, "beside": child.run_beside}[kind](request, emit, lock)
+            child.run_judge(request, emit, child.receiver(fds[1]), child.emitter(fds[2]), lock)
 
     def lock(self) -> None:
         """The last trusted act of a job: limits, an own uid (which also ends its being dumpable), no capability, the seccomp filter.
@@ -127,7 +139,6 @@ class Zygote:
 
     def own_uid(self) -> None:
         uid = self.settings["first_uid"] + self.jobs % self.settings["uids"]
-        os.setgroups([])
         os.setresgid(uid, uid, uid)
         os.setresuid(uid, uid, uid)
 
@@ -135,9 +146,9 @@ class Zygote:
         """Do what every job does, on a request of our own, until the interpreter has specialised its byte code and filled its caches: what is
         written here is not written in a job, and so not copied."""
         ours, theirs = _socket.socketpair()
-        text = b"calls\0" + json.dumps(child.SAMPLE | {"imports": ["typing", "math"], "seed": 1, "cpu": 9}).encode()
+        text = frames.framed(b"calls\0" + marshal.dumps(child.SAMPLE | {"imports": ["typing", "math"], "seed": 1, "cpu": 9}))
         for _ in range(20):
-            ours.sendmsg([len(text).to_bytes(4, "big"), text], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, self.null.to_bytes(4, sys.byteorder))])
+            ours.sendmsg([text], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, self.null.to_bytes(4, sys.byteorder))])
             kind, request, fds = receive(theirs)
             self.run(kind, request, fds, nothing)
             gc.disable()
@@ -153,16 +164,21 @@ def nothing() -> None:
 
 
 def receive(role: _socket.socket) -> tuple[str, dict[str, Any], list[int]]:
-    """What the keeper sent to this process: how to run, the request, the descriptors."""
-    text, passed, _, _ = role.recvmsg(1 << 16, 64)
-    size = 4 + int.from_bytes(text[:4], "big")
-    parts, got = [text], len(text)
-    while got < size:
-        parts.append(role.recv(min(size - got, 1 << 20)))
-        got += len(parts[-1])
-    kind, body = b"".join(parts)[4:].split(b"\0", 1)
+    """What the keeper sent to this process: how to run, the request, the descriptors. Raises EOFError where the keeper has gone."""
+    text, passed, _, _ = role.recvmsg(FIRST_BYTES, 64)
+    if not text:
+        raise EOFError
+    missing = 4 + int.from_bytes(text[:4], "big") - len(text)
+    if missing:
+        parts = [text]
+        while missing:
+            parts.append(role.recv(min(missing, 1 << 20)))
+            missing -= len(parts[-1])
+        text = b"".join(parts)
+    end = text.index(0, 4)
     numbers = passed[0][2]
-    return kind.decode(), json.loads(body), [int.from_bytes(numbers[at : at + 4], sys.byteorder) for at in range(0, len(numbers), 4)]
+    fds = [int.from_bytes(numbers[at : at + 4], sys.byteorder) for at in range(0, len(numbers), 4)]
+    return text[4:end].decode(), marshal.loads(memoryview(text)[end + 1 :]), fds
 
 
 def depth() -> int:
@@ -206,20 +222,21 @@ def main(text: str) -> None:
     preload()
     sys.modules["_thread"].stack_size(16 << 20)
     abi = lock_in(settings)
-    orders_out, orders = os.pipe()
     started, started_in = os.pipe()
     ended, ended_in = os.pipe()
-    roles = [_socket.socketpair() for _ in range(2)]
+    ready = [_socket.socketpair() for _ in range(READY)]
     keeper = os.getpid()
     if os.fork() == 0:
         kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != keeper:
             os._exit(1)
-        for fd in (orders, started, ended):
+        for fd in (started, ended):
             os.close(fd)
-        for ours, _ in roles:
+        for ours, _ in ready:
             ours.close()
-        zygote = Zygote(settings, orders_out, started_in, ended_in, tuple(theirs for _, theirs in roles))
+        if settings["drop"]:
+            os.setgroups([])
+        zygote = Zygote(settings, started_in, ended_in, tuple(theirs for _, theirs in ready))
         zygote.warm()
         kernel.trim()
         sys.modules["random"].seed(0)
@@ -227,9 +244,8 @@ def main(text: str) -> None:
         gc.freeze()
         gc.disable()
         zygote.serve()
-        os._exit(0)
-    for fd in (orders_out, started_in, ended_in):
+    for fd in (started_in, ended_in):
         os.close(fd)
-    for _, theirs in roles:
+    for _, theirs in ready:
         theirs.close()
-    import_module("keeper").keep(settings, Line(orders, started, ended, tuple(ours for ours, _ in roles)), abi)
+    import_module("keeper").keep(settings, Line(started, ended, tuple(ours for ours, _ in ready)), abi)

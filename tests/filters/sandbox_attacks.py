@@ -114,7 +114,7 @@ def assault(level: str) -> dict[str, object]:
                     unfinished.append(name)
             right = sandbox.run([Job("calls", "def f(n):\n    return n + 1", calls=("f(2)",))])[0]
             running = marked(marks)
-            expected_running = len(sandbox.zygotes(2)) * (3 if surveyed.layers.namespaces else 2)  # zygote, keeper, and who waits outside
+            expected_running = len(sandbox.zygotes(2)) * (5 if surveyed.layers.namespaces else 4)  # zygote, keeper, two ready, who waits outside
         judged = len(outcomes)
         passed = [name for name, cells in outcomes.items() if all(c == "pass" for c in cells)]
         survivors = marked(marks)

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -65,6 +66,27 @@ def test_a_killed_zygote_is_replaced_and_its_jobs_run_again(sandbox: Sandbox) ->
             os.kill(sandbox._zygotes[i % 2].process.pid, signal.SIGKILL)
         results.append(result)
     assert [value(r) for r in results] == list(range(40))
+
+
+def test_a_process_that_dies_while_it_stands_ready_is_not_taken_for_the_next_job() -> None:
+    """Its end would be taken for that of the next job, which then had no deadline."""
+
+    def below(pid: int) -> list[int]:
+        children = [int(c) for c in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        return [*children, *(grandchild for child in children for grandchild in below(child))]
+
+    hang = Job("calls", "while True: pass", calls=("1",), limits=Limits(0.05, 0.1))
+    with Sandbox(levels.best().layers, workers=1) as sandbox:
+        for _ in range(2):
+            results = sandbox.run([hang, *(Job("calls", f"def f():\n    return {i}", calls=("f()",)) for i in range(4))])
+            assert results[0].status == "timeout" and results[0].wall < 10
+            assert [value(r) for r in results[1:]] == list(range(4))
+            first = sandbox._zygotes[0]
+            for pid in sorted(below(first.process.pid))[-2:]:
+                os.kill(pid, signal.SIGKILL)
+            time.sleep(0.2)
+        sandbox.run([hang])
+        assert sandbox._zygotes[0] is not first
 
 
 def test_a_job_that_kills_its_zygote_twice_is_lost_and_said_to_be() -> None:
