@@ -148,14 +148,15 @@ class EnginePart(Part):
 
 
 def engine_changes(text: str | None) -> dict[str, Any]:
-    """What `--engine KIND[:ADDRESS]` changes in a recipe, as keyword arguments of `load_recipe`. UserError that names the option where it is wrong."""
+    """What `--engine KIND[:ADDRESS]` changes in a recipe, as keyword arguments of `load_recipe`. UserError that names the option if it is wrong."""
     if text is None:
         return {}
     kind, _, address = text.partition(":")
     kinds = get_args(EnginePart.model_fields["kind"].annotation)
     if kind not in kinds:
         near = difflib.get_close_matches(kind, kinds, n=1)
-        raise UserError(f"--engine {text}: there is no engine '{kind}'; " + (f"did you mean '{near[0]}'?" if near else f"there are {', '.join(kinds)}"))
+        right = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(kinds)}"
+        raise UserError(f"--engine {text}: there is no engine '{kind}'; {right}")
     if not address:
         return {"engine__kind": kind}
     place = {"openai": "url", "replay": "ledger"}.get(kind)
