@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator
 
+from data.errors import UserError
 from generators.engines.scheduler import Scheduling
 from pipelines.part import Part, Positive
 from pipelines.vllm_part import VllmPart
@@ -79,7 +81,6 @@ class OpenAIPart(Part):
     @field_validator("url")
     @classmethod
     def _addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        from data.errors import UserError
         from generators.engines.endpoints import base_url
 
         try:
@@ -147,9 +148,22 @@ class EnginePart(Part):
 
 
 def engine_changes(text: str | None) -> dict[str, Any]:
-    """What `--engine KIND[:ADDRESS]` changes in a recipe, as keyword arguments of `load_recipe`."""
+    """What `--engine KIND[:ADDRESS]` changes in a recipe, as keyword arguments of `load_recipe`. UserError that names the option if it is wrong."""
     if text is None:
         return {}
     kind, _, address = text.partition(":")
-    place = "ledger" if kind == "replay" else "url"
-    return {"engine__kind": kind} | ({f"engine__{kind}__{place}": address} if address else {})
+    kinds = get_args(EnginePart.model_fields["kind"].annotation)
+    if kind not in kinds:
+        near = difflib.get_close_matches(kind, kinds, n=1)
+        right = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(kinds)}"
+        raise UserError(f"--engine {text}: there is no engine '{kind}'; {right}")
+    if not address:
+        return {"engine__kind": kind}
+    place = {"openai": "url", "replay": "ledger"}.get(kind)
+    if place is None:
+        raise UserError(f"--engine {text}: the engine '{kind}' takes no address; give --engine {kind}")
+    try:
+        EnginePart.model_validate({"kind": kind, kind: {place: address}})
+    except ValidationError as error:
+        raise UserError(f"--engine {text}: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
+    return {"engine__kind": kind, f"engine__{kind}__{place}": address}

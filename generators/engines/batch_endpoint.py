@@ -145,10 +145,9 @@ class BatchEngine(Around):
         engine, asked = self.engine, item.asked
         more: dict[str, Any] = {}
         if item.request.structured is not None:
-            structured.check(item.request.structured)
-            more = structured.fields(item.request.structured, engine.dialect)
-            if not more and item.time == 0:
-                asked = item.asked = structured.told(asked)
+            first, more = structured.worded(item.request, engine.dialect)
+            if item.time == 0:
+                asked = item.asked = first
         chat = chat_api(asked, engine.api)
         body = body_of(asked, engine.model, engine.dialect, chat=chat, image=engine.image)
         return "/v1/chat/completions" if chat else "/v1/completions", body | more
@@ -251,14 +250,10 @@ class BatchEngine(Around):
         usage = usage_of(body)
         item.usage = (item.usage[0] + usage[0], item.usage[1] + usage[1])
         made = replace(engine.counted(made, item.asked, usage), key=request.key, usage=item.usage)
-        if request.structured is None:
-            return made
-        text = structured.tidied(request.structured, made.text)
-        if not (complaint := structured.wrong(request.structured, text)):
-            return replace(made, text=text)
-        if item.time + 1 >= engine.structured_tries:
-            return replace(made, finish="error", error=f"the answer still has not the wanted form after {item.time + 1} tries: {complaint}")
-        again = _Item(request, structured.asked_again(item.asked, made, complaint, item.time), item.time + 1, item.usage)
+        found = structured.judged(request, item.asked, made, item.time, engine.structured_tries)
+        if isinstance(found, Completion):
+            return found
+        again = _Item(request, found, item.time + 1, item.usage)
         waiting[again.custom_id] = again
         return None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from itertools import islice
 
 from data.records import Completion, Request
@@ -12,6 +13,7 @@ from generators.engines.base import Batched, Capabilities, Engine
 from generators.engines.stream import Counts, LedgeredStream, RequestLedger, Seen, as_recorded
 
 AT_ONCE = 256  # requests pulled from a source and looked up at a time
+FIRST = 64  # the same while the engine has nothing yet
 
 
 class LedgeredEngine(Around):
@@ -76,11 +78,12 @@ class LedgeredEngine(Around):
         return not isinstance(self.engine, Batched)
 
     def _streaming(self, requests: Iterable[Request]) -> Iterator[Completion]:
-        source, seen, exhausted = iter(requests), Seen(), False
-        with self.open_stream() as stream:
+        source, exhausted = iter(requests), False
+        with closing(Seen()) as seen, self.open_stream() as stream:
             while True:
                 while not exhausted and stream.outstanding < self.window and not stream.waiting():
-                    chunk = list(islice(source, min(AT_ONCE, self.window - stream.outstanding)))
+                    # A first few, so that the engine has something to do while the rest are looked up.
+                    chunk = list(islice(source, min(AT_ONCE, max(FIRST, stream.outstanding), self.window - stream.outstanding)))
                     exhausted = not chunk
                     if exhausted:
                         stream.end()

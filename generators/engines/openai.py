@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -92,23 +93,16 @@ class OpenAIEngine:
         """One request, asked as often as its form needs. On the scheduler's loop."""
         if request.structured is None:
             return await self._ask(request)
-        wanted = request.structured
-        structured.check(wanted)
-        constrained = structured.fields(wanted, self.dialect)
-        asked = request if constrained else structured.told(request)
-        error, spent = "", (0, 0)
-        for again in range(self.structured_tries):
+        asked, constrained = structured.worded(request, self.dialect)
+        spent = (0, 0)
+        for again in itertools.count():
             answer = await self._ask(asked, constrained)
-            text = structured.tidied(wanted, answer.text)
             spent = (spent[0] + answer.usage[0], spent[1] + answer.usage[1])
-            error = structured.wrong(wanted, text)
-            if not error:
-                return replace(answer, key=request.key, text=text, usage=spent)
-            if answer.finish == "length":
-                error += f" (cut off at max_tokens = {request.sampling.max_tokens})"
-            asked = structured.asked_again(asked, answer, error, again)
-        reason = f"the answer still has not the wanted form after {self.structured_tries} tries: {error}"
-        return replace(answer, key=request.key, finish="error", error=reason, usage=spent)
+            found = structured.judged(request, asked, answer, again, self.structured_tries)
+            if isinstance(found, Completion):
+                return replace(found, usage=spent)
+            asked = found
+        raise AssertionError("unreachable")
 
     async def _ask(self, request: Request, more: Mapping[str, Any] | None = None) -> Completion:
         chat = chat_api(request, self.api)

@@ -8,10 +8,11 @@ way. So an engine is never kept waiting by a consumer that thinks, nor a consume
 from __future__ import annotations
 
 import queue
+import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -22,11 +23,15 @@ from data.records import Completion, Request
 from data.text import storable
 from generators.engines.base import Engine
 
-PACE_S = 0.02
-"""Least seconds between two commits while fewer than `GROUP` requests and answers wait for one."""
+PACE_S = 0.05
+"""Least seconds between two commits while nobody waits for one: see `_urgent`."""
 SETTLE_S = 0.002
 """What comes within this of the first is taken along, after a pause too."""
 GROUP = 256
+SHARE = 8
+"""A consumer is not kept waiting for the answers to more than one in so many of the requests that the engine has."""
+SUPPLY = 4
+"""An engine with less than one in so many of the window's requests gets new ones at once: it may be about to run dry."""
 LEAVE_S = 5.0
 """A consumer that leaves waits so long for the last commit."""
 
@@ -186,7 +191,7 @@ class LedgeredStream:
         with_engine: set[str] = set()
         ended = False
         try:
-            for arrived in self._arrivals():
+            for arrived in self._arrivals(with_engine):
                 answers, broken, left = self._sorted(arrived, backlog, with_engine)
                 sent = [] if left or broken else [backlog.popleft() for _ in range(min(len(backlog), self.window - len(with_engine)))]
                 with_engine.update(r.key for r in sent)
@@ -210,18 +215,30 @@ class LedgeredStream:
             self._asked.put(None)
             self._out.put(error)
 
-    def _arrivals(self) -> Iterator[list[Any]]:
-        """What came in since the last time, as seldom as `PACE_S` says."""
+    def _arrivals(self, with_engine: Collection[str]) -> Iterator[list[Any]]:
+        """What came in since the last time."""
         last = 0.0
         while True:
             got = [self._inbox.get()]
-            pause = max(last + PACE_S - time.monotonic(), SETTLE_S)
-            if self._inbox.qsize() < GROUP and got[0] is not None:
-                self._left.wait(pause)
-            while not self._inbox.empty() and len(got) < 8 * GROUP:
-                got.append(self._inbox.get())
+            if got[0] is not None and self._inbox.qsize() < GROUP:
+                self._left.wait(SETTLE_S)
+                self._drain(got)
+                if not self._urgent(got, len(with_engine)):
+                    self._left.wait(max(0.0, last + PACE_S - time.monotonic()))
+            self._drain(got)
             yield got
             last = time.monotonic()
+
+    def _urgent(self, got: Sequence[Any], with_engine: int) -> bool:
+        """Whether waiting for more to share the commit might leave the engine or the consumer idle: at both ends of a stream, and in conversations,
+        where each question follows an answer. In between a commit costs as much as keeping ten answers, and is worth a pause."""
+        answers = sum(isinstance(item, Completion) for item in got)
+        asked = answers < len(got)
+        return answers >= min(GROUP, with_engine / SHARE) or (asked and with_engine < self.window / SUPPLY)
+
+    def _drain(self, got: list[Any]) -> None:
+        while not self._inbox.empty() and len(got) < 8 * GROUP:
+            got.append(self._inbox.get())
 
     def _sorted(
         self, arrived: list[Any], backlog: deque[Request], with_engine: set[str]
@@ -263,29 +280,47 @@ def cancelled(request: Request) -> Completion:
 
 
 class Seen:
-    """A set of keys (32 hex digits) at 16 bytes each: a generator of millions of requests is not listed in memory."""
+    """A set of keys (32 hex digits) whose memory does not grow: beyond the newest `most` they lie in a temporary file, which SQLite deletes."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = 4096) -> None:
+        self._most = most
         self._new: set[bytes] = set()
-        self._old = np.empty(0, "S16")
+        self._old: sqlite3.Connection | None = None
 
     def fresh(self, requests: Sequence[Request]) -> list[Request]:
         """The requests whose key was not there, which it is from now on."""
         keys = [bytes.fromhex(r.key) for r in requests]
         old = self._among_old(keys)
         found = []
-        for r, key, known in zip(requests, keys, old, strict=True):
-            if not known and key not in self._new:
+        for r, key in zip(requests, keys, strict=True):
+            if key not in old and key not in self._new:
                 self._new.add(key)
                 found.append(r)
-        if len(self._new) >= max(4096, len(self._old) // 8):
-            self._old = np.union1d(self._old, np.fromiter(self._new, "S16", len(self._new)))
-            self._new = set()
+        if len(self._new) >= self._most:
+            self._put_away()
         return found
 
-    def _among_old(self, keys: Sequence[bytes]) -> Sequence[bool]:
-        if not len(self._old) or not keys:
-            return [False] * len(keys)
-        wanted = np.array(keys, "S16")
-        places = np.minimum(np.searchsorted(self._old, wanted), len(self._old) - 1)
-        return list(self._old[places] == wanted)
+    def close(self) -> None:
+        """Harmless twice."""
+        if self._old is not None:
+            self._old.close()
+            self._old = None
+
+    def _put_away(self) -> None:
+        if self._old is None:
+            self._old = sqlite3.connect("", isolation_level=None, check_same_thread=False)  # a consumer may go on in another thread
+            for pragma in ("journal_mode = OFF", "synchronous = OFF", "cache_size = -1024"):  # KiB; nobody needs it after a crash
+                self._old.execute(f"PRAGMA {pragma}")
+            self._old.execute("CREATE TABLE seen (key BLOB PRIMARY KEY) WITHOUT ROWID")
+        self._old.execute("BEGIN")
+        self._old.executemany("INSERT INTO seen VALUES (?)", ((key,) for key in sorted(self._new)))  # sorted: neighbours share a page
+        self._old.execute("COMMIT")
+        self._new = set()
+
+    def _among_old(self, keys: Sequence[bytes]) -> set[bytes]:
+        found: set[bytes] = set()
+        if self._old is not None:
+            for start in range(0, len(keys), GROUP):
+                some = sorted(keys[start : start + GROUP])
+                found.update(key for (key,) in self._old.execute(f"SELECT key FROM seen WHERE key IN ({','.join('?' * len(some))})", some))
+        return found

@@ -134,6 +134,35 @@ def asked_again(request: Request, answer: Completion, error: str, time: int) -> 
     return replace(request, seed=seed)
 
 
+def worded(request: Request, dialect: Dialect) -> tuple[Request, dict[str, Any]]:
+    """How a request for a form is first asked: with what of the body constrains the answer, else with the form put into words.
+
+    Raises Failed for a form that can neither be asked for nor checked.
+    """
+    wanted = request.structured or {}
+    check(wanted)
+    constrained = fields(wanted, dialect)
+    return (request if constrained else told(request)), constrained
+
+
+def judged(request: Request, asked: Request, answer: Completion, time: int, tries: int) -> Completion | Request:
+    """What becomes of the answer to `asked`, which is how `request` was put the `time`-th time (0 = first): the answer in its form, or the request
+    to ask next, or, after the last of `tries`, the answer as an error. The one rule for every engine that asks elsewhere."""
+    wanted = request.structured
+    if wanted is None:
+        return replace(answer, key=request.key)
+    text = tidied(wanted, answer.text)
+    error = wrong(wanted, text)
+    if not error:
+        return replace(answer, key=request.key, text=text)
+    if answer.finish == "length":
+        error += f" (cut off at max_tokens = {request.sampling.max_tokens})"
+    if time + 1 < tries:
+        return asked_again(asked, answer, error, time)
+    reason = f"the answer still has not the wanted form after {tries} tries: {error}"
+    return replace(answer, key=request.key, finish="error", error=reason)
+
+
 @lru_cache(maxsize=256)
 def _validator(schema: str) -> Any:
     from jsonschema.exceptions import SchemaError

@@ -19,7 +19,7 @@ from data.records import Completion, Float32, LogProbs, PolicyVersion, Request
 from generators.engines.agreement import PURPOSE, Agreement
 from generators.engines.base import Capabilities
 from generators.engines.environment import find_python
-from generators.engines.folder import end_tokens, open_folder
+from generators.engines.folder import end_tokens, open_folder, text_of
 from generators.engines.openai import OpenAIEngine
 from generators.engines.scheduler import Busy, Failed, Scheduling
 from generators.engines.server import Server, ServerPlan
@@ -83,6 +83,7 @@ class VllmEngine(OpenAIEngine):
         self.settings = settings
         self.base = Path(base).absolute()
         self.config, self._tokenizer = open_folder(self.base)
+        self._text = text_of(self._tokenizer)
         self.eos = end_tokens(self.base, self.config, self._tokenizer)
         self.held = policy
         self.agreement = Agreement(self.settings)
@@ -344,7 +345,7 @@ class VllmEngine(OpenAIEngine):
         return self._tokenizer
 
     def decode(self, tokens: Sequence[int]) -> str:
-        return str(self._tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False))
+        return self._text(list(tokens))
 
     def render_chat(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
         if not self._tokenizer.chat_template:

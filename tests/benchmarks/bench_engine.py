@@ -112,7 +112,7 @@ SCHEMA = {
         "name": {"type": "string", "maxLength": 12},
         "n": {"type": "integer"},
         "tags": {"type": "array", "items": {"enum": ["a", "bb"]}, "maxItems": 3},
-        "note": {"type": "string"},
+        "note": {"type": "string"},  # of any length
     },
     "required": ["name", "n", "tags"],
     "additionalProperties": False,

@@ -1,8 +1,9 @@
 """`synth bench vllm`: what of vLLM's speed is left behind our engine, and whether structured answers are always valid.
 
-Needs vLLM (`synth engine install vllm`). The server runs on one core and so does the client (on another where there is one). A bare client sends the
-same requests to the same server, 64 at a time over aiohttp, and throws the answers away; the pipeline goes through the engine, the scheduler and
-the ledger. They take turns; the median of each counts. Prints one JSON line per figure.
+Needs vLLM (`synth engine install vllm`). The server is pinned to one core and the client to another (`--share`: to the same). A bare client posts
+the very bodies of the pipeline to the same server, 64 at a time over aiohttp: it asks for the same token ids and log-probs, reads the JSON, counts
+the tokens and throws the rest away. The pipeline goes through the engine, the scheduler and the ledger, with a run's window. They take turns, who is
+first alternates; the ratio is the median over the turns. Prints one JSON line per figure.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ SCHEMA = {
 
 
 def pinned(engine: Any, server_core: int, own_core: int) -> None:
-    """Server and client on one core each (the same where the machine has but one)."""
+    """Server and client on one core each, or on the same."""
     import psutil
 
     for process in [psutil.Process(engine.server.pid), *psutil.Process(engine.server.pid).children(recursive=True)]:
@@ -88,7 +89,7 @@ def throughput(engine: Any, folder: Path, prompts: Sequence[str], samples: int, 
         return sum(each.user + each.system for each in times)
 
     with Ledger.open(folder / "ledger.sqlite") as ledger:
-        ledgered = LedgeredEngine(engine, ledger)
+        ledgered = LedgeredEngine(engine, ledger, window=max(64, 2 * at_a_time))  # as a run has it
         for rep in range(reps + 1):
             found, per_cpu = {}, {}
             for name in ("bare", "pipeline") if rep % 2 else ("pipeline", "bare"):
@@ -134,8 +135,9 @@ def structured(engine: Any, prompts: Sequence[str], count: int) -> dict[str, Any
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="synth bench vllm", description=__doc__.splitlines()[0] if __doc__ else None)
-    for name, value in {"prompts": 64, "samples": 8, "new": 48, "reps": 3, "concurrency": 64, "replies": 1000}.items():
+    for name, value in {"prompts": 64, "samples": 8, "new": 48, "reps": 9, "concurrency": 64, "replies": 1000}.items():
         parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--share", action="store_true", help="server and client on one and the same core")
     options = parser.parse_args(argv)
 
     from generators.engines.scheduler import Scheduling
@@ -153,15 +155,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = VllmSettings(max_num_seqs=options.concurrency)
         engine = VllmEngine(BASE, policy_id="bench", settings=settings, log=Path(folder) / "vllm.log", scheduling=scheduling)
         try:
-            pinned(engine, cores[0], cores[-1])
+            pinned(engine, cores[0], cores[0 if options.share else -1])
             speed = throughput(engine, Path(folder), texts, options.samples, options.new, options.reps, options.concurrency)
             print(json.dumps({
                 "bench": "vllm", "prompts": options.prompts, "samples": options.samples, "new": options.new, "concurrency": options.concurrency,
                 "pipeline_tok_s": round(speed["pipeline"]), "bare_tok_s": round(speed["bare"]), "ratio": round(speed["ratio"], 3),
                 "cpu_ratio": round(speed["cpu_ratio"], 3),
-                "cores": "one each",
+                "cores": "one for both" if options.share or len(cores) == 1 else "one each", "reps": options.reps,
             }), flush=True)  # fmt: skip
-            print(json.dumps({"bench": "vllm structured"} | structured(engine, texts, options.replies)), flush=True)
+            if options.replies:
+                print(json.dumps({"bench": "vllm structured"} | structured(engine, texts, options.replies)), flush=True)
         finally:
             engine.close()
             os.sched_setaffinity(0, set(cores))

@@ -126,31 +126,27 @@ def test_an_empty_input_ends() -> None:
     scheduler.close()
 
 
-def test_an_input_that_breaks_reaches_the_consumer() -> None:
-    def source() -> Iterator[Request]:
-        yield asked(0)
-        raise RuntimeError("the caller's own")
-
-    scheduler = sends(at_once)
-    with pytest.raises(RuntimeError, match="own"):
-        list(scheduler.run(source(), at_once))
-    scheduler.close()
-
-
-def test_a_broken_engine_reaches_the_consumer_and_stops_the_rest() -> None:
+@pytest.mark.parametrize("broken", ["input", "engine"])
+def test_what_breaks_reaches_the_consumer_and_stops_the_rest(broken: str) -> None:
     count = 0
+
+    def source() -> Iterator[Request]:
+        for i in range(2000):
+            if broken == "input" and i == 3:
+                raise RuntimeError("the caller's own")
+            yield asked(i)
 
     async def send(request: Request) -> Completion:
         nonlocal count
         count += 1
-        if count == 3:
+        if broken == "engine" and count == 3:
             raise SynthError("wrong key")
         await asyncio.sleep(0.01)
         return answer(request)
 
     scheduler = sends(send, concurrency=4)
-    with pytest.raises(SynthError, match="wrong key"):
-        list(scheduler.run((asked(i) for i in range(2000)), send))
+    with pytest.raises((RuntimeError, SynthError), match="own" if broken == "input" else "wrong key"):
+        list(scheduler.run(source(), send))
     assert count <= 8
     scheduler.close()
 

@@ -17,20 +17,9 @@ from data.records import Completion, Request, Sampling
 from generators.engines.grammar_masks import Grammar, Grammars, Masks
 from generators.engines.local import LocalEngine
 from generators.engines.sampling import DrawRule, draw
+from tests.benchmarks.bench_engine import SCHEMA
 
 SEED_POLICY = Path(__file__).parents[2] / "data" / "policies" / "arithmetic"  # knows no JSON
-
-SCHEMA = {
-    "type": "object",
-    "properties": {
-        "name": {"type": "string", "maxLength": 12},
-        "n": {"type": "integer"},
-        "tags": {"type": "array", "items": {"enum": ["a", "bb"]}, "maxItems": 3},
-        "note": {"type": "string"},  # of any length
-    },
-    "required": ["name", "n", "tags"],
-    "additionalProperties": False,
-}
 
 
 @pytest.fixture(scope="module")

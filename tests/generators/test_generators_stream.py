@@ -152,11 +152,12 @@ def test_what_an_endpoint_bills_is_kept(ledger):
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.lists(st.integers(0, 9000), max_size=3000), max_size=8))
 def test_seen_is_a_set(chunks):
-    seen, known = Seen(), set()
+    seen, known = Seen(most=500), set()
     for chunk in chunks:
         requests = [Named(content_hash(i)) for i in chunk]
         want = [r.key for r in requests if not (r.key in known or known.add(r.key))]
         assert [r.key for r in seen.fresh(requests)] == want
+    seen.close()
 
 
 class Named:

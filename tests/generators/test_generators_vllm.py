@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,8 @@ from data.ledger import Ledger
 from data.records import Completion, PolicyVersion, Request, Sampling
 from generators.engines.agreement import compare
 from generators.engines.environment import find_python
-from generators.engines.folder import load_weights
+from generators.engines.folder import load_weights, open_folder
+from generators.engines.fused import FusedDecoder
 from generators.engines.ledgered import LedgeredEngine
 from generators.engines.replay import ReplayEngine
 from generators.engines.trial import SCHEMA, _is_valid, moved_policy
@@ -73,22 +74,48 @@ def requests(policy_id: str, n: int = 32, **changes: Any) -> list[Request]:
     return [replace(Request(policy_id, RULE, seed, seed, prompt=texts[seed % len(texts)]), **changes) for seed in range(n)]
 
 
-def by_transformers(folder: Path, answers: list[Completion]) -> Any:
-    """Differences by token between the answers' log-probs and transformers' own forward of the trainer's model (float32)."""
-    policy = Policy(folder)
+@dataclass
+class Gaps:
+    """By sampled token, in nats. The trainer's model under transformers' float32 forward; true: its weights in float64."""
+
+    to_trainer: Any
+    engine_to_true: Any
+    trainer_to_true: Any
+    p: Any
+    """The token's probability."""
+    logits: float
+    """The largest error of a float32 logit, up to the shift that a softmax does not see."""
+
+
+def gaps_of(folder: Path, answers: list[Completion]) -> Gaps:
+    policy, weights = Policy(folder), load_weights(folder)
     policy.model.set_attn_implementation("sdpa")
-    gaps = []
+    exact = FusedDecoder(open_folder(folder)[0], weights, torch.float64)
+    rows: list[Any] = []
+    worst = 0.0
     with torch.no_grad():
         for c in answers:
             ids = torch.tensor([[*c.prompt_tokens.tolist(), *c.tokens.tolist()]])
-            logp = policy.model(input_ids=ids).logits[0].log_softmax(-1)[:-1].gather(-1, ids[0, 1:, None])[:, 0]
-            gaps.append(np.abs(logp[len(c.prompt_tokens) - 1 :].numpy() - c.logp))
-    return np.concatenate(gaps)
+            own, true = policy.model(input_ids=ids).logits[0], exact.head(exact.hidden(ids))[0]
+            sampled = slice(len(c.prompt_tokens) - 1, -1)
+            ours, wanted = (x.log_softmax(-1)[sampled].gather(-1, ids[0, len(c.prompt_tokens) :, None])[:, 0].double().numpy() for x in (own, true))
+            error = (own.double() - true)[sampled]
+            worst = max(worst, float((error - error.median(-1, keepdim=True).values).abs().max()))
+            rows.append((np.abs(c.logp - ours), np.abs(c.logp - wanted), np.abs(ours - wanted), np.exp(wanted)))
+    return Gaps(*map(np.concatenate, zip(*rows, strict=True)), worst)
 
 
-def assert_equal(gaps: Any) -> None:
-    """To float32: on the shipped policy transformers itself is up to 1.8e-5 from the same forward in float64, on one token in some hundreds."""
-    assert np.quantile(gaps, 0.98) < 1e-5 and gaps.mean() < 3e-6 and gaps.max() < 5e-5, (np.quantile(gaps, 0.98), gaps.mean(), gaps.max())
+def assert_equal(folder: Path, answers: list[Completion]) -> None:
+    """As equal as two float32 forwards can be. Both round their logits, by e at most; d log p = (onehot - p) dl carries that into a log-prob at
+    2 (1 - p) e, so that it vanishes where the token is certain and passes 1e-5 where it is not: measured over 4,584 tokens of four policies,
+    2.6e-5 between the two, 1.7e-5 from float64 for vLLM and 1.9e-5 for transformers, all at p < 1/2. Neither can be blamed for it.
+    """
+    found = gaps_of(folder, answers)
+    assert found.to_trainer[found.p >= 0.75].max() < 1e-5
+    assert found.logits < 5e-5
+    assert (found.to_trainer <= 3e-6 + 2 * (1 - found.p) * 2 * 1.5 * found.logits).all()  # engine and trainer, the engine's e half as large again
+    assert found.to_trainer.mean() < 1e-6 and (found.to_trainer < 1e-5).mean() > 0.98
+    assert found.engine_to_true.mean() < 1.5 * found.trainer_to_true.mean() + 2e-7
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +136,7 @@ def test_log_probs_are_the_trainers_after_every_sync(engine: VllmEngine, moved: 
         engine.update(policy)
         answers = list(engine.generate(requests(policy.id)))
         assert {c.policy_id for c in answers} == {policy.id} and len(answers) == 32
-        assert_equal(by_transformers(Path(policy.path), answers))
+        assert_equal(Path(policy.path), answers)
         assert engine.agreement.last is not None and engine.agreement.last.largest < 1e-4
 
 
@@ -209,7 +236,7 @@ def test_a_kill_at_a_random_moment_costs_one_restart_and_nothing_recorded_is_mad
         assert engine.server.starts == starts + 1
         assert len(made) == 400 and {(c.finish == "error", c.policy_id) for c in made} == {(False, moved[0].id)}
         assert len(sent) == len(set(sent)) == 400, "every key was answered once"
-        assert_equal(by_transformers(Path(moved[0].path), made[-8:]))  # the new server has the weights that the dead one had
+        assert_equal(Path(moved[0].path), made[-8:])  # the new server has the weights that the dead one had
         again = list(LedgeredEngine(engine, ledger).generate(asked))
         assert len(sent) == 400, "nothing recorded is generated again"
         first = {c.key: (c.tokens.tolist(), c.logp.tolist(), c.text) for c in made}

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from data.errors import UserError
 from pipelines.check import check_names
+from pipelines.engine_part import engine_changes
 from pipelines.recipe import Recipe, differing_keys, load_recipe, recipe_path, shipped_recipes
 from pipelines.recipe_file import read_recipe_file, write_recipe_file
 
@@ -39,6 +40,21 @@ def test_wrong_input_is_one_clear_sentence(override, said):
         load_recipe("arithmetic", [override])
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("vlm", "--engine vlm: there is no engine 'vlm'; did you mean 'vllm'?"),
+        ("gpt", "--engine gpt: there is no engine 'gpt'; there are local, vllm, openai, replay"),
+        ("local:here", "--engine local:here: the engine 'local' takes no address; give --engine local"),
+        ("openai:ftp://x", "--engine openai:ftp://x: 'ftp://x' is not an endpoint's address; give its base URL, e.g. http://127.0.0.1:8000/v1"),
+    ],
+)
+def test_a_mistyped_engine_is_blamed_on_the_option(text, said):
+    with pytest.raises(UserError) as error:
+        engine_changes(text)
+    assert str(error.value) == said
 
 
 def test_unknown_recipe_names_the_nearest():
