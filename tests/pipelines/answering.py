@@ -24,7 +24,7 @@ def adds_up(request: Request) -> str:
 
 
 class Answering:
-    """`hold(request)` may take its time; where it says False, the request waits until it is cancelled. Up to 64 at once."""
+    """`hold(request)` may take its time; where it says False, the request waits until it is cancelled. Up to 512 at once."""
 
     capabilities = frozenset({"tokens", "logprobs"})
 
@@ -44,7 +44,7 @@ class Answering:
                 done.put(error)
 
         def feed() -> None:
-            with ThreadPoolExecutor(64) as pool:
+            with ThreadPoolExecutor(512) as pool:
                 for request in requests:
                     self.asked.append(request)
                     pool.submit(one, request)
