@@ -32,6 +32,7 @@ class Answering:
         self.hold, self.answer = hold, answer
         self.asked: list[Request] = []
         self.unwanted: set[str] = set()
+        self.told = threading.Event()  # that something is not wanted any more
         self._cancelled = threading.Condition()
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
@@ -69,6 +70,7 @@ class Answering:
         with self._cancelled:
             self.unwanted |= set(keys)
             self._cancelled.notify_all()
+        self.told.set()
 
     def close(self) -> None:
         pass

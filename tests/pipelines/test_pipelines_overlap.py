@@ -217,7 +217,7 @@ def test_what_the_plan_does_not_ask_for_is_cancelled_and_changes_nothing(tmp_pat
         cancel_ahead(self, but=but)
         calls["plans"] += 1
         if calls["plans"] == 2:  # the first wave's comes before anybody was asked ahead
-            planned.set()
+            threading.Thread(target=lambda: (engine.told.wait(PATIENCE_S), planned.set()), daemon=True).start()
 
     monkeypatch.setattr(RolloutStream, "cancel_ahead", plan_stands)
     engine = Answering(lambda request: request.priority > 0 or request.purpose != "estimate" or planned.wait(PATIENCE_S))
@@ -275,7 +275,9 @@ def test_the_place_of_a_flat_group_is_filled_while_others_are_still_written(tmp_
             assert len(sampled.batches) > 1 and sampled.groups
             found.append(facts(sampled))
             states = run.ledger.counts()
-            assert states["sent"] == 0 and states["requests"] == sum(len(made) for b in sampled.batches for made in b.trajectories.values())
+            wanted = sum(len(made) for b in sampled.batches for made in b.trajectories.values())
+            # A paraphrase that teaches something takes a flat group's place too, so that a prompt may have been asked for ahead in vain.
+            assert states["sent"] == 0 and (states["requests"] == wanted if name == "batches" else states["done"] >= wanted)
             purposes = Counter(r.purpose for r in engine.asked)
             assert set(purposes) == {"train", "paraphrase"}  # a strategy's own groups are its own in the ledger's account
     assert found[0] == found[1]
