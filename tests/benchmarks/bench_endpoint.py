@@ -5,7 +5,8 @@ A stub endpoint answers on loopback from a process of its own (tests/stub_endpoi
   client bare aiohttp and bare httpx on 500 of those
   fast   20,000 requests at 10 ms, 256 at a time: CPU milliseconds a request
   tail   heavy-tailed latency with 2 % of 429 and 1 % of garbage: what is lost, what is paid twice
-  beside distilabel, curator, Data Designer and datatrove on `fixed`: `--beside NAME=PYTHON`, each in an environment of its own
+  beside distilabel, curator, Data Designer and datatrove on `fixed`, each in an environment of its own, whose Python `--beside NAME=PYTHON` or
+         SYNTH_DISTILABEL_PYTHON, SYNTH_CURATOR_PYTHON, SYNTH_DATADESIGNER_PYTHON, SYNTH_DATATROVE_PYTHON names; why, where there is no figure
 Ours is the whole way: LedgeredEngine, a ledger file, requests made one by one. They take turns; medians of `--reps`. CPU is the process's own.
 """
 
@@ -15,6 +16,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -165,9 +167,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             say(figure="tail", requests=5000, at_once=64, **tail(root, 5000, 64))
     if "beside" in options.figures or options.beside:
         sys.path.insert(0, str(Path(__file__).parent))
-        from beside import others
+        from beside import others, pythons
 
-        for figures in others(dict(pair.split("=", 1) for pair in options.beside), stub, counts):
+        for figures in others(pythons(dict(pair.split("=", 1) for pair in options.beside), os.environ), stub, counts):
             say(figure="beside", requests=2000, latency_ms=100, at_once=64, **figures)
     return 0
 

@@ -24,7 +24,7 @@ def adds_up(request: Request) -> str:
 
 
 class Answering:
-    """`hold(request)` may take its time; where it says False, the request waits until it is cancelled. Up to 64 at once."""
+    """`hold(request)` may take its time; where it says False, the request waits until it is cancelled. Up to 512 at once."""
 
     capabilities = frozenset({"tokens", "logprobs"})
 
@@ -32,6 +32,7 @@ class Answering:
         self.hold, self.answer = hold, answer
         self.asked: list[Request] = []
         self.unwanted: set[str] = set()
+        self.told = threading.Event()  # that something is not wanted any more
         self._cancelled = threading.Condition()
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
@@ -44,7 +45,7 @@ class Answering:
                 done.put(error)
 
         def feed() -> None:
-            with ThreadPoolExecutor(64) as pool:
+            with ThreadPoolExecutor(512) as pool:
                 for request in requests:
                     self.asked.append(request)
                     pool.submit(one, request)
@@ -69,6 +70,7 @@ class Answering:
         with self._cancelled:
             self.unwanted |= set(keys)
             self._cancelled.notify_all()
+        self.told.set()
 
     def close(self) -> None:
         pass

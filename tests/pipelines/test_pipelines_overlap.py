@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -147,8 +147,8 @@ def test_an_interrupted_probe_commits_whole_shards_only(tmp_path: Path, monkeypa
 def test_verifiers_that_ask_the_embedded_engine_do_not_ask_it_beside_itself(tmp_path: Path, judging: dict[str, Any]) -> None:
     judging["go_on"].set()
     rows = tmp_path / "mine.jsonl"
-    rows.write_text("".join(f'{{"prompt": "Say why {n} is more than 1.", "answer": "{n}", "verifier": "judge"}}\n' for n in range(2, 14)), "utf-8")
-    settings = [*OVERRIDES, "probe.n=2", "probe.shard=4", f'problems.files=["{rows}"]', "problems.world=", "problems.heldout_share=0"]
+    rows.write_text("".join(f'{{"prompt": "Say why {n} is more than 1.", "answer": "{n}", "verifier": "judge"}}\n' for n in range(2, 8)), "utf-8")
+    settings = [*OVERRIDES, "probe.n=1", "probe.shard=2", f'problems.files=["{rows}"]', "problems.world=", "problems.heldout_share=0"]
     with made(tmp_path / "run", None, ["seeds", "probe"], [*settings, "verifiers.judge={max_tokens = 8}"]) as run:
         assert judging["threads"] == {"MainThread"}
         asked = dict(run.lake.query("SELECT shard, count(*) FROM requests WHERE stage = 'verify' GROUP BY 1").rows())
@@ -208,26 +208,25 @@ def test_the_next_wave_is_asked_for_while_the_last_answer_of_this_one_is_on_its_
 
 
 def test_what_the_plan_does_not_ask_for_is_cancelled_and_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Everybody is asked on ahead here; nobody answers those requests until they are cancelled or, being wanted, answered at once."""
+    """Everybody is asked on ahead here, and those requests are answered once it is known who is wanted: the others never."""
     monkeypatch.setattr(waves, "decide", lambda *_: "open")
-    engine = Answering(lambda request: request.key not in unwanted)
-    unwanted: set[str] = set()
-    cancel_ahead = RolloutStream.cancel_ahead
+    settled, planned = [*ADAPTIVE, "difficulty.certainty=0.7"], threading.Event()
+    cancel_ahead, calls = RolloutStream.cancel_ahead, Counter[str]()
 
-    def remembered(self: RolloutStream, *, but: Any = ()) -> None:
-        gone = [g for g in self._ahead if g not in but]
-        unwanted.update(key for key, waiting in self._waiting.items() if waiting[0][0].spec.group_id in gone)
+    def plan_stands(self: RolloutStream, *, but: Any = ()) -> None:
         cancel_ahead(self, but=but)
+        calls["plans"] += 1
+        if calls["plans"] == 2:  # the first wave's comes before anybody was asked ahead
+            threading.Thread(target=lambda: (engine.told.wait(PATIENCE_S), planned.set()), daemon=True).start()
 
-    monkeypatch.setattr(RolloutStream, "cancel_ahead", remembered)
-    with made(tmp_path / "ahead", engine, PROBING, ADAPTIVE) as run:
+    monkeypatch.setattr(RolloutStream, "cancel_ahead", plan_stands)
+    engine = Answering(lambda request: request.priority > 0 or request.purpose != "estimate" or planned.wait(PATIENCE_S))
+    with made(tmp_path / "ahead", engine, PROBING, settled) as run:
         monkeypatch.undo()
-        with made(tmp_path / "waves", NeverCancels(), PROBING, ADAPTIVE) as other:
+        with made(tmp_path / "waves", NeverCancels(), PROBING, settled) as other:
             assert digest(run) == digest(other)
-            ended = in_the_end(run)
-            assert ended["cancelled"] + ended["unused"] >= 3
-            asked = sum(r.purpose == "estimate" for r in engine.asked)
-            assert asked > other.lake.query("SELECT count(*) FROM requests WHERE stage = 'estimate'").item()
+            assert in_the_end(run)["cancelled"] >= 3 and in_the_end(run)["unused"] == 0
+            assert in_the_end(other) == Counter(done=other.ledger.counts()["requests"])
 
 
 DYNAMIC = [*OVERRIDES, "train.generation_batches=3", "train.prompts_per_step=8", "strategies.paraphrase.share=0.25"]
@@ -238,9 +237,14 @@ def facts(sampled: train_rollouts.Sampled) -> list[Any]:
     return [sampled.cursor, groups, [list(b.trajectories) for b in sampled.batches], [v.rollout_id for b in sampled.batches for v in b.verdicts]]
 
 
-def flat_half(request: Request) -> str:
+def flat_half(references: dict[str, str]) -> Callable[[Request], str]:
     """Problems of an even number are always answered wrong: their groups teach nothing and are replaced."""
-    return " nothing\n#### no" if int(request.problem_id[-1], 16) % 2 == 0 else f" so\n#### {request.index % 2}"
+
+    def answer(request: Request) -> str:
+        right = int(request.problem_id[-1], 16) % 2 and request.index % 2
+        return f" so\n#### {references.get(request.problem_id, '?') if right else 'no'}"
+
+    return answer
 
 
 def test_the_place_of_a_flat_group_is_filled_while_others_are_still_written(tmp_path: Path) -> None:
@@ -254,22 +258,26 @@ def test_the_place_of_a_flat_group_is_filled_while_others_are_still_written(tmp_
             assert ahead.wait(PATIENCE_S), "the second batch waits for the whole of the first"
 
     held: list[str] = [""]
+    references: dict[str, str] = {}
 
     def answer(request: Request) -> str:
         if not held[0] and int(request.problem_id[-1], 16) % 2:
             held[0] = request.key
-        return flat_half(request)
+        return flat_half(references)(request)
 
     found = []
-    for name, engine in {"ahead": Answering(hold, answer), "batches": NeverCancels(answer=flat_half)}.items():
+    for name, engine in {"ahead": Answering(hold, answer), "batches": NeverCancels(answer=flat_half(references))}.items():
         with made(tmp_path / name, engine, ["seeds"], DYNAMIC) as run:
             ids = run.lake.query("SELECT problem_id FROM problems WHERE split = 'train' ORDER BY 1")["problem_id"].to_list()
             problems = probe.problems_by_id(run, ids[:20])
+            references |= {p.id: p.reference for p in problems}
             sampled = sample(run, 1, 1, 0, problems, run.policy())
             assert len(sampled.batches) > 1 and sampled.groups
             found.append(facts(sampled))
             states = run.ledger.counts()
-            assert states["sent"] == 0 and states["requests"] == sum(len(made) for b in sampled.batches for made in b.trajectories.values())
+            wanted = sum(len(made) for b in sampled.batches for made in b.trajectories.values())
+            # A paraphrase that teaches something takes a flat group's place too, so that a prompt may have been asked for ahead in vain.
+            assert states["sent"] == 0 and (states["requests"] == wanted if name == "batches" else states["done"] >= wanted)
             purposes = Counter(r.purpose for r in engine.asked)
             assert set(purposes) == {"train", "paraphrase"}  # a strategy's own groups are its own in the ledger's account
     assert found[0] == found[1]
