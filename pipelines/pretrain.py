@@ -21,11 +21,13 @@ from data.errors import UserError
 from data.keyed import keyed_order, keyed_rng, keyed_seed
 from data.records import Problem
 from data.render import Renderer
+from generators.strategies.sws_votes import JUDGEMENTS
 from generators.worlds.arithmetic import ArithmeticWorld
 from generators.worlds.arithmetic.words import WORDS
 from generators.worlds.base import World
 from generators.worlds.registry import get_world
-from pipelines.lessons import Syllabus, lessons
+from pipelines.lessons import Own, Syllabus, lessons
+from pipelines.own_texts import own_texts
 from pipelines.policy_card import PROMPTS, measure_policy, write_card
 from pipelines.tokenizer import END, save_tokenizer, train_tokenizer
 from pipelines.writing_card import measure_writing
@@ -49,10 +51,12 @@ class Phase:
     hard_rewrites: float = 0.25
     subtle: float = 0.0
     planned: bool = False
+    own: int = 0
     warmup: int = 50
     last_rate: float = 0.1
     prompt_weight: float = 0.3
     word_weight: float = 4.0
+    verdict_weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -82,9 +86,11 @@ class Plan:
     without: tuple[str, ...] = ()  # families that no lesson is about
     word_weight: float = 1.0  # what a name or a thing counts more than other tokens
     levels: tuple[int, ...] = ()  # of all lessons; () = the world's
-    hard_rewrites: float = 0.25  # these three: `pipelines.lessons.Syllabus`
+    hard_rewrites: float = 0.25  # these four: `pipelines.lessons.Syllabus`
     subtle: float = 0.0
     planned: bool = False
+    own: int = 0  # problems that the policy writes before the phase, for it to learn to judge
+    verdict_weight: float = 1.0  # what perfect, acceptable and bad count more: one token of a judgement is its lesson
     last_rate: float = 0.1  # of the learning rate, at `decay_steps`
     then: tuple[Phase, ...] = ()
 
@@ -130,16 +136,17 @@ def build_policy(
     progress: Progress | None = None,
     plan: Plan | None = None,
     without: Sequence[str] = (),
+    levels: Sequence[int] = (),
     begin: str | Path | None = None,
 ) -> dict[str, Any]:
     """Trains the policy `name` and writes it to `out_dir` (Hugging Face folder and `card.json`); returns its card.
 
-    `plan` replaces the shipped plan of that name; `without` names families that it is taught nothing about (its words all the same);
-    `begin` is a policy that the plan's first phase made, which is then not repeated.
+    `plan` replaces the shipped plan of that name; `without` names families that it is taught nothing about (its words all the same),
+    `levels` the only ones that it is taught (() = the plan's); `begin` is a policy that the plan's first phase made, which is then not repeated.
     Raises UserError for an unknown name, fewer than one step, or a folder with other things in it.
     """
     plan = _plan(name, plan, steps)
-    plan = replace(plan, without=(*plan.without, *_families(plan, without)))
+    plan = replace(plan, without=(*plan.without, *_families(plan, without)), levels=_levels(plan, levels) or plan.levels)
     out = _folder(Path(out_dir))
     begun, before = time.monotonic(), torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -200,7 +207,7 @@ def _train_all(
     progress: Progress | None,
     skip: int,
 ) -> None:
-    """Every phase but the first `skip`; each draws lessons of its own, and progress counts through."""
+    """Every phase but the first `skip`; later phases all begin the same second stream of lessons, progress counts through."""
     phases = plan.phases()
     total, before = sum(phase.steps for phase in phases[skip:]), 0
     for place, phase in enumerate(phases):
@@ -211,7 +218,12 @@ def _train_all(
             if progress is not None:
                 progress(before + done, total, loss, note)
 
-        _train(model, tokenizer, world, phase, keyed_seed(seed, "phase", place) if place else seed, out, told)
+        key, own = keyed_seed(seed, "phase", 1) if place else seed, []
+        if phase.own and isinstance(world, ArithmeticWorld):
+            _save(model, out)
+            families = [family for family in world.families() if family not in phase.without]
+            own = own_texts(out, world, phase.own, families, phase.levels or world.levels(), key)
+        _train(model, tokenizer, world, phase, key, out, told, own)
         before += phase.steps
 
 
@@ -233,6 +245,14 @@ def _families(plan: Plan, without: Sequence[str]) -> Sequence[str]:
     return without
 
 
+def _levels(plan: Plan, levels: Sequence[int]) -> tuple[int, ...]:
+    known = get_world(plan.world).levels()
+    for level in levels:
+        if level not in known:
+            raise UserError(f"--levels {level}: world {plan.world} has levels {known[0]} to {known[-1]}")
+    return tuple(sorted(set(levels)))
+
+
 def _folder(out: Path) -> Path:
     """An empty or new folder, or an earlier policy, which is replaced."""
     if out.exists() and not out.is_dir():
@@ -246,14 +266,14 @@ def _folder(out: Path) -> Path:
     return out
 
 
-def _examples(world: World, plan: Plan, seed: int) -> Iterator[tuple[Problem, str, str]]:
+def _examples(world: World, plan: Plan, seed: int, own: Sequence[Own] = ()) -> Iterator[tuple[Problem, str, str]]:
     """(problem, prompt, response) without end: one of each family and level, shuffled, then the next of each."""
     renderer = Renderer([PROMPTS], "compact")
     families, levels = [family for family in world.families() if family not in plan.without], plan.levels or world.levels()
     if plan.tasks:
         if not isinstance(world, ArithmeticWorld):
             raise UserError(f"plan: world {world.name} has no lessons but in solving; leave `tasks` out")
-        syllabus = Syllabus(families, levels, plan.hard_rewrites, plan.subtle, plan.planned)
+        syllabus = Syllabus(families, levels, plan.hard_rewrites, plan.subtle, plan.planned, own)
         for lesson in lessons(world, dict(plan.tasks), syllabus, renderer, seed):
             yield lesson.problem, lesson.prompt, lesson.answer + END
     cells = {f"{family}.{level}": (family, level) for family in families for level in levels}
@@ -307,9 +327,11 @@ Encoded = tuple[list[int], int]
 """(token ids of prompt and response, tokens of the prompt)."""
 
 
-def batches(world: World, tokenizer: PreTrainedTokenizerFast, plan: Plan, seed: int) -> Iterator[list[Encoded]]:
+def batches(
+    world: World, tokenizer: PreTrainedTokenizerFast, plan: Plan, seed: int, own: Sequence[Own] = ()
+) -> Iterator[list[Encoded]]:
     """Batches of at most `batch_tokens` tokens, padding included; sorted by length inside a pool, in keyed order."""
-    examples = _examples(world, plan, seed)
+    examples = _examples(world, plan, seed, own)
     for pool in range(1 << 60):
         drawn = list(islice(examples, max(64, plan.batch_tokens // 4)))
         prompts = tokenizer([prompt for _, prompt, _ in drawn])["input_ids"]
@@ -324,11 +346,13 @@ def batches(world: World, tokenizer: PreTrainedTokenizerFast, plan: Plan, seed: 
             yield cut[position]
 
 
-def token_weights(tokenizer: PreTrainedTokenizerFast, word_weight: float) -> torch.Tensor | None:
+def token_weights(tokenizer: PreTrainedTokenizerFast, word_weight: float, verdict_weight: float = 1.0) -> torch.Tensor | None:
     """float32[vocabulary]: what each token counts as a target; None where all count alike."""
-    if word_weight == 1.0:
+    if word_weight == verdict_weight == 1.0:
         return None
     weights = torch.ones(len(tokenizer))
+    for verdict in JUDGEMENTS:
+        weights[tokenizer([f" {verdict}"])["input_ids"][0]] = verdict_weight
     for word in WORDS:
         for ids in tokenizer([word, f" {word}"])["input_ids"]:
             weights[ids] = word_weight
@@ -376,12 +400,19 @@ def _optimizer(model: Qwen3ForCausalLM, plan: Plan) -> torch.optim.Optimizer:
 
 
 def _train(
-    model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, world: World, plan: Plan, seed: int, out: Path, progress: Progress | None
+    model: Qwen3ForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    world: World,
+    plan: Plan,
+    seed: int,
+    out: Path,
+    progress: Progress | None,
+    own: Sequence[Own],
 ) -> None:
     optimizer = _optimizer(model, plan)
-    note, mean, token_weight = "", math.nan, token_weights(tokenizer, plan.word_weight)
+    note, mean, token_weight = "", math.nan, token_weights(tokenizer, plan.word_weight, plan.verdict_weight)
     model.train()
-    for step, batch in enumerate(islice(batches(world, tokenizer, plan, seed), plan.steps)):
+    for step, batch in enumerate(islice(batches(world, tokenizer, plan, seed, own), plan.steps)):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, plan)
         loss = loss_of(model, batch, plan.prompt_weight, token_weight)

@@ -11,6 +11,7 @@ import numpy as np
 from data.keyed import keyed_seed
 from data.records import Problem, Request, Sampling
 from data.render import Renderer
+from filters.written import read_problem
 from generators.strategies.sws_reading import read_concepts, read_judgement
 from generators.worlds.arithmetic import ArithmeticWorld
 from generators.worlds.arithmetic.concepts import assignment
@@ -45,7 +46,7 @@ def measure_writing(folder: Path, world: ArithmeticWorld, *, problems: int, seed
     engine = LocalEngine(folder, policy_id="card")
     said = {task: _ask(engine, of, keyed_seed(seed, "writing card", task)) for task, of in prompts.items()}
     engine.close()
-    read = {task: [world.read(text) for text in said[task]] for task in ("rewrite", "paraphrase", "sws_write")}
+    read = {task: [world.read(read_problem(text, "line")[0]) for text in said[task]] for task in ("rewrite", "paraphrase", "sws_write")}
     same: Callable[[Problem | None, Problem], bool] = lambda made, p: made is not None and made.reference == p.reference  # noqa: E731
     right = {
         "rewrite": [same(made, p) for made, p in zip(read["rewrite"], asked, strict=True)],

@@ -1,11 +1,12 @@
 """Planted weakness: a policy that was taught every family but one, and what SwS gives it beside uniform synthesis at equal tokens.
 
-    synth bench sws -- --out runs/sws --seeds 5            about 4 CPU minutes a seed, and once 20 for the student
+    synth bench sws -- --out runs/sws --seeds 5            under 30 minutes on 2 cores, the student's 10 among them
     synth bench sws -- --out runs/sws --student DIR        a student that was built before
 
-The student is `synth policy build writer --without FAMILY`; the shipped `writer` is the teacher that writes, judges and answers. Two arms
-a seed, the same but for `strategies.sws.allocation`: by failure rate, or every family alike. Each goes on where it was stopped.
-One JSON line per arm and seed, then one per figure; `report.html` in the folder has the tables and plots.
+The student is a small `arithmetic` that was taught to solve levels 1 and 2 of all families but FAMILY; the shipped `teacher` writes, judges and
+answers. Two arms a seed, the same but for `strategies.sws.allocation`: by failure rate, or every family alike; both train on the same number
+of tokens. Two runs at once (--jobs); each goes on where it was stopped. One JSON line per arm and seed, then one per figure; `report.html`
+in the folder has the tables and plots.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,28 +25,30 @@ import numpy as np
 
 FAMILY = "ages"
 ARMS = ("weakness", "uniform")
-TOKENS = 24_000
+STUDENT_STEPS = 1200
 COMMON = {
     "rounds": 2,
+    "policy.dialect": "compact",
     "problems.levels": [1, 2],
     "problems.per_cell": 8,
     "probe.problems": 208,
     "probe.n": 8,
     "select.problems": 1000,
     "strategies.sws.budget": 1000,
-    "train.steps": 40,
-    "train.tokens": TOKENS,
+    "train.steps": 200,
+    "train.tokens": 120_000,
     "train.prompts_per_step": 48,
     "evaluate.problems": 520,
     "evaluate.n": 8,
 }
 
 
-def build_student(out: Path, family: str, steps: int | None) -> Path:
+def build_student(out: Path, family: str, steps: int) -> Path:
     folder = out / f"student-without-{family}"
     if not (folder / "card.json").is_file():
-        command = [sys.executable, "-m", "flows.cli.main", "policy", "build", "writer", "--without", family, "--threads", "1", "--out", str(folder)]
-        subprocess.run([*command, *(["--steps", str(steps)] if steps else [])], check=True, stdout=subprocess.DEVNULL, env=_environment())
+        build = ["policy", "build", "arithmetic", "--levels", "1,2", "--without", family, "--steps", str(steps), "--threads", "1"]
+        command = [sys.executable, "-m", "flows.cli.main", *build, "--out", str(folder)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=_environment())
     return folder
 
 
@@ -67,6 +72,18 @@ def run_arm(folder: Path, seed: int, arm: str, student: Path, teacher: str, over
     if status:
         raise SystemExit(f"stopped: {' '.join(command)}")
     return {"arm": arm, "seed": seed, "cpu": round(usage.ru_utime + usage.ru_stime), "peak_mb": usage.ru_maxrss // 1024}
+
+
+def run_all(out: Path, seeds: range, student: Path, teacher: str, overrides: list[str], family: str, jobs: int) -> Iterator[dict[str, Any]]:
+    """A row per arm and seed, in that order, `jobs` runs at once."""
+
+    def one(task: tuple[int, str]) -> dict[str, Any]:
+        seed, arm = task
+        folder = out / f"seed-{seed}-{arm}"
+        return run_arm(folder, seed, arm, student, teacher, overrides) | measure(folder, family)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        yield from pool.map(one, [(seed, arm) for seed in seeds for arm in ARMS])
 
 
 def measure(folder: Path, family: str) -> dict[str, Any]:
@@ -225,20 +242,19 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--family", default=FAMILY)
     parser.add_argument("--student", type=Path, help="a policy that was not taught the family (default: built into the folder)")
-    parser.add_argument("--student-steps", type=int, help="training steps of the student (default: the shipped plan's)")
-    parser.add_argument("--teacher", default="writer")
+    parser.add_argument("--student-steps", type=int, default=STUDENT_STEPS)
+    parser.add_argument("--teacher", default="teacher")
+    parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("runs") / "bench-sws")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     args = parser.parse_args(argv)
     args.out.mkdir(parents=True, exist_ok=True)
     student = args.student or build_student(args.out, args.family, args.student_steps)
     rows = []
-    for seed in range(args.first_seed, args.first_seed + args.seeds):
-        for arm in ARMS:
-            folder = args.out / f"seed-{seed}-{arm}"
-            cost = run_arm(folder, seed, arm, student.resolve(), args.teacher, args.set)
-            rows.append(cost | measure(folder, args.family))
-            print(json.dumps(rows[-1]), flush=True)
+    seeds = range(args.first_seed, args.first_seed + args.seeds)
+    for row in run_all(args.out, seeds, student.resolve(), args.teacher, args.set, args.family, args.jobs):
+        rows.append(row)
+        print(json.dumps(row), flush=True)
     told = figures(rows)
     for name, value in told.items():
         print(json.dumps({"bench": "sws", "figure": name, "value": value}), flush=True)
