@@ -24,7 +24,7 @@ TEMPERATURE = 0.6  # what SwS writes and judges at
 _LONGEST = 128  # tokens
 
 
-def measure_writing(folder: Path, world: ArithmeticWorld, *, problems: int, seed: int) -> dict[str, Any]:
+def measure_writing(folder: Path, world: ArithmeticWorld, *, problems: int, seed: int, levels: Sequence[int] = ()) -> dict[str, Any]:
     """On held-out problems, by task: shares of texts that the world can read, and of those that ask what was asked for.
 
     rewrite, paraphrase: right = same answer; sws_write: right = of the category ordered; sws_judge: right = bad for a garbled text, not bad
@@ -32,7 +32,7 @@ def measure_writing(folder: Path, world: ArithmeticWorld, *, problems: int, seed
     """
     from generators.engines.local import LocalEngine
 
-    asked, renderer = heldout_problems(world, problems, seed), Renderer([PROMPTS], "compact")
+    asked, renderer = heldout_problems(world, problems, seed, levels), Renderer([PROMPTS], "compact")
     draws = [Draw(keyed_seed(seed, "writing card", place)) for place in range(len(asked))]
     orders = [{"category": p.domain, "concepts": assignment(p.domain, p.meta["shape"], draw), "level": p.level} for p, draw in zip(asked, draws)]
     shown = [(garbled(p.prompt, asked[-place - 1].prompt, draws[place]) if place % 2 else None) or p.prompt for place, p in enumerate(asked)]
