@@ -3,10 +3,10 @@
     synth bench sws -- --out runs/sws --seeds 5            builds the student once, 14 minutes on one core, then two runs at once
     synth bench sws -- --out runs/sws --student DIR        a student that was built before
 
-The student is a small `arithmetic` that was taught to solve levels 1 to 3 of all families but FAMILY, and sits levels 1 and 2; the shipped `teacher` writes, judges and
-answers. Two arms a seed, the same but for `strategies.sws.allocation`: by failure rate, or every family alike; both train on the same number
-of tokens. Two runs at once (--jobs); each goes on where it was stopped. One JSON line per arm and seed, then one per figure; `report.html`
-in the folder has the tables and plots.
+The student is a small `arithmetic` that was taught to solve levels 1 to 3 of all families but FAMILY, and sits levels 1 and 2; the shipped
+`teacher` writes, judges and answers. Two arms a seed, the same but for `strategies.sws.allocation`: by failure rate, or every family alike;
+both train on the same number of tokens. Each run goes on where it was stopped. One JSON line per arm and seed, then one per figure;
+`report.html` in the folder has the tables and plots.
 """
 
 from __future__ import annotations
