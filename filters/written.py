@@ -72,6 +72,14 @@ def read_problem(text: str, form: Form = "fenced") -> tuple[str, str]:
     return found, ""
 
 
+def plan_before(text: str, form: Form = "fenced") -> str:
+    """What a model said before the problem, thoughts left out; "" where it planned nothing."""
+    said = storable(text)
+    if form == "line":
+        return said.strip().partition("\n")[0].rpartition(AFTER_PLAN)[0].strip()
+    return said.rpartition("</think>")[2].partition("```")[0].strip() if form == "fenced" else ""
+
+
 def fenced(said: str) -> Iterator[tuple[str, str]]:
     """(kind, body) of every block between a line of ``` with or without a kind and the next line of ``` alone. Line by line, so that the time
     grows with the text and no faster, however many blocks are opened and never closed."""

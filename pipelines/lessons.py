@@ -41,6 +41,17 @@ class Lesson:
 
 
 @dataclass(frozen=True)
+class Own:
+    """A text that the policy itself wrote to an order, and what it asks: None where it cannot be read."""
+
+    category: str
+    concepts: tuple[str, ...]
+    level: int
+    text: str
+    read: Problem | None
+
+
+@dataclass(frozen=True)
 class Syllabus:
     """What lessons are about. `levels`: those of every problem, also of one that is only a target."""
 
@@ -54,6 +65,12 @@ class Syllabus:
     """Rewriting lessons that tell the chain again in one of these ways, tried in random order; () takes `EASY` ones."""
     planned: bool = False
     """A problem is written after its chain: numbers that are planned come out even."""
+    own: Sequence[Own] = ()
+    """Half of the questions that are judged or doubted are among these, where there are any."""
+
+    def pick_own(self, draw: Draw, sound: bool) -> Own | None:
+        pool = [one for one in self.own if (one.read is not None) is sound] if self.own and draw(0, 1) else []
+        return draw.pick(pool) if pool else None
 
 
 def lessons(world: ArithmeticWorld, tasks: Mapping[str, float], syllabus: Syllabus, renderer: Renderer, seed: int) -> Iterator[Lesson]:
@@ -87,8 +104,11 @@ def _solve(world: ArithmeticWorld, problem: Problem, syllabus: Syllabus, rendere
 
 def _doubt(world: ArithmeticWorld, problem: Problem, syllabus: Syllabus, renderer: Renderer, draw: Draw) -> Lesson | None:
     """A question with other numbers than it was made with, or, one in three, one that makes no sense."""
-    if draw(0, 2):
-        text: str | None = renumbered(problem.prompt, draw)
+    own = syllabus.pick_own(draw, sound=False)
+    if own is not None:
+        text: str | None = own.text
+    elif draw(0, 2):
+        text = renumbered(problem.prompt, draw)
     else:
         other = world.make(draw.pick(syllabus.families), draw.pick(syllabus.levels), draw(0, 1 << 20), seed=draw(0, 1 << 40), split="train")
         text = garbled(problem.prompt, other.prompt, draw, subtle=draw(0, 999) < 1000 * syllabus.subtle)
@@ -129,6 +149,12 @@ def _write(world: ArithmeticWorld, problem: Problem, syllabus: Syllabus, rendere
 def _judge(world: ArithmeticWorld, problem: Problem, syllabus: Syllabus, renderer: Renderer, draw: Draw) -> Lesson | None:
     """perfect: asked for and sound; acceptable: sound, of another level or other concepts than asked for; bad: no question with an answer."""
     verdict = draw.pick(("perfect", "perfect", "perfect", "acceptable", "bad", "bad"))
+    own = syllabus.pick_own(draw, sound=verdict != "bad")
+    if own is not None:
+        fits = own.read is not None and (own.read.domain, own.read.level) == (own.category, own.level)
+        verdict = "bad" if own.read is None else "perfect" if fits else "acceptable"
+        prompt = renderer.render("sws_judge", category=own.category, concepts=list(own.concepts), level=own.level, question=own.text)
+        return Lesson("sws_judge", prompt, f" {verdict}", own.read or problem)
     category, concepts, level, text = problem.domain, _assigned(problem, draw), problem.level, problem.prompt
     other = world.make(draw.pick(syllabus.families), draw.pick(syllabus.levels), draw(0, 1 << 20), seed=draw(0, 1 << 40), split="train")
     if verdict == "acceptable":

@@ -43,23 +43,24 @@ def count_parameters(folder: Path) -> int:
         return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 - not a mapping
 
 
-def heldout_problems(world: World, n: int, seed: int) -> list[Problem]:
-    """About `n` held-out problems, the same number of every family and level (at least one)."""
-    each = max(1, round(n / (len(world.families()) * len(world.levels()))))
+def heldout_problems(world: World, n: int, seed: int, levels: Sequence[int] = ()) -> list[Problem]:
+    """About `n` held-out problems, the same number of every family and level (at least one); `levels` () = the world's."""
+    levels = levels or world.levels()
+    each = max(1, round(n / (len(world.families()) * len(levels))))
     key = keyed_seed(seed, "policy card")
     return [
         world.make(family, level, index, seed=key, split="heldout")
         for family in world.families()
-        for level in world.levels()
+        for level in levels
         for index in range(each)
     ]
 
 
-def measure_policy(folder: Path, world: World, *, problems: int, samples: int, seed: int) -> dict[str, Any]:
+def measure_policy(folder: Path, world: World, *, problems: int, samples: int, seed: int, levels: Sequence[int] = ()) -> dict[str, Any]:
     """Samples held-out problems at temperature 1: pass@1, pass@n, their intervals, by family and level, and token counts."""
     from generators.engines.local import LocalEngine
 
-    asked = heldout_problems(world, problems, seed)
+    asked = heldout_problems(world, problems, seed, levels)
     renderer = Renderer([PROMPTS], "compact")
     engine = LocalEngine(folder, policy_id="card")
     sampling = Sampling(max_tokens=_LONGEST_ANSWER)

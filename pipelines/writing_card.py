@@ -11,6 +11,7 @@ import numpy as np
 from data.keyed import keyed_seed
 from data.records import Problem, Request, Sampling
 from data.render import Renderer
+from filters.written import read_problem
 from generators.strategies.sws_reading import read_concepts, read_judgement
 from generators.worlds.arithmetic import ArithmeticWorld
 from generators.worlds.arithmetic.concepts import assignment
@@ -24,7 +25,7 @@ _FREELY = 1.0  # what SvS writes variants at
 _LONGEST = 128  # tokens
 
 
-def measure_writing(folder: Path, world: ArithmeticWorld, *, problems: int, seed: int) -> dict[str, Any]:
+def measure_writing(folder: Path, world: ArithmeticWorld, *, problems: int, seed: int, levels: Sequence[int] = ()) -> dict[str, Any]:
     """On held-out problems, by task: shares of texts that the world can read, and of those that ask what was asked for.
 
     rewrite, paraphrase: right = same answer; sws_write: right = of the category ordered; sws_judge: right = bad for a garbled text, not bad
@@ -32,7 +33,7 @@ def measure_writing(folder: Path, world: ArithmeticWorld, *, problems: int, seed
     """
     from generators.engines.local import LocalEngine
 
-    asked, renderer = heldout_problems(world, problems, seed), Renderer([PROMPTS], "compact")
+    asked, renderer = heldout_problems(world, problems, seed, levels), Renderer([PROMPTS], "compact")
     draws = [Draw(keyed_seed(seed, "writing card", place)) for place in range(len(asked))]
     orders = [{"category": p.domain, "concepts": assignment(p.domain, p.meta["shape"], draw), "level": p.level} for p, draw in zip(asked, draws)]
     shown = [(garbled(p.prompt, asked[-place - 1].prompt, draws[place]) if place % 2 else None) or p.prompt for place, p in enumerate(asked)]
@@ -47,7 +48,7 @@ def measure_writing(folder: Path, world: ArithmeticWorld, *, problems: int, seed
     heat = {task: _FREELY if task == "rewrite" else TEMPERATURE for task in prompts}
     said = {task: _ask(engine, of, heat[task], keyed_seed(seed, "writing card", task)) for task, of in prompts.items()}
     engine.close()
-    read = {task: [world.read(text) for text in said[task]] for task in ("rewrite", "paraphrase", "sws_write")}
+    read = {task: [world.read(read_problem(text, "line")[0]) for text in said[task]] for task in ("rewrite", "paraphrase", "sws_write")}
     same: Callable[[Problem | None, Problem], bool] = lambda made, p: made is not None and made.reference == p.reference  # noqa: E731
     right = {
         "rewrite": [same(made, p) for made, p in zip(read["rewrite"], asked, strict=True)],

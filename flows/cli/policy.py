@@ -13,6 +13,7 @@ HELP = "make or describe a shipped policy"
 EPILOG = """examples:
   synth policy show arithmetic
   synth policy build writer --out w --without ages   a policy that was taught nothing about ages
+  synth policy build arithmetic --out s --levels 1,2 --steps 1200 --without ages   a small student of easy problems
   synth policy build arithmetic --out my-policy      trains it again, with a progress bar (under 30 minutes on 2 cores)
 """
 
@@ -22,12 +23,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     show = verbs.add_parser("show", help="parameters, tokenizer, what it can do")
     show.add_argument("name", nargs="?", default="arithmetic", help="a shipped policy or a folder")
     build = verbs.add_parser("build", help="train it from scratch")
-    build.add_argument("name", help="the shipped policy to make: arithmetic or writer")
+    build.add_argument("name", help="the shipped policy to make: arithmetic, writer or teacher")
     build.add_argument("--out", type=Path, metavar="DIR", help="where to put it (default: ./NAME)")
     build.add_argument("--seed", type=int, default=0)
     build.add_argument("--steps", type=int, help="training steps (default: what made the shipped one)")
     build.add_argument("--threads", type=int, default=2)
+    build.add_argument("--levels", type=_levels, default=(), metavar="N,N", help="teach problems of these levels only, such as 1,2")
+    build.add_argument("--begin", type=Path, metavar="DIR", help="what the first phase of its training made, which is then not repeated")
     build.add_argument("--without", action="append", default=[], metavar="FAMILY", help="teach nothing about this family (repeatable)")
+
+
+def _levels(text: str) -> tuple[int, ...]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdigit() for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of levels; write for example 1,2")
+    return tuple(int(part) for part in parts)
 
 
 def main(args: argparse.Namespace) -> int:
@@ -115,5 +125,6 @@ def _build(args: argparse.Namespace) -> int:
                 printed = note
                 console.print(f"{done}/{total} loss {loss:.3f} {note}", soft_wrap=True)
 
-        build_policy(args.name, out, seed=args.seed, steps=args.steps, threads=args.threads, progress=progress, without=args.without)
+        build_policy(args.name, out, seed=args.seed, steps=args.steps, threads=args.threads, progress=progress, without=args.without,
+                     levels=args.levels, begin=args.begin)  # fmt: skip
     return _show(str(out))

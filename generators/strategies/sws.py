@@ -5,8 +5,9 @@ SwS (arXiv 2506.08989, section 2; `MasterVito/SwS`), offline, once a round after
 1. problems that the policy does not learn (`sws_weakness`), their share per category, the budget that follows;
 2. the concepts of those problems: the world's own, the problem's, or asked for;
 3. `budget` orders: a category by its budget, five concepts that go together (`sws_concepts`), a difficulty; a problem written to each;
-4. refused in this order, each with its rule: unreadable, proof, repeated, heldout, quality (two judges), answer (at least half of eight
-   answers agree), band (the student solves it two to six times of eight), weights (beyond its category's share of `keep`).
+4. refused in this order, each with its rule: unreadable, proof, plan (it states a false equality), repeated, heldout, quality (two
+   judges), answer (at least half of eight answers agree), band (the student solves it two to six times of eight), weights (beyond its
+   category's share of `keep`).
 
 `teacher` writes, judges and answers, the policy is the student; without a teacher the policy is both (the paper's self-evolving
 variant, which gains less: an own mistake that is consistent passes the vote). Differs from the released code, which never puts
@@ -64,6 +65,9 @@ class SwsSettings(Settings):
     answers: int = Field(default=8, ge=1)
     """Answers of the student that measure the difficulty."""
     band: tuple[float, float] = (float(PRESETS["sws"].lo), float(PRESETS["sws"].hi))
+    arithmetic: bool = True
+    """Arithmetic that a program can check is checked: a plan with a false equality is refused, an answer with one does not vote, and the
+    votes have to come to what the plan comes to, where it says. Not in the paper."""
     max_tokens: int = Field(default=160, ge=8)
     """Tokens that a written problem, a judgement or a list of concepts may have (the paper: 4,096)."""
     answer_tokens: Count = 0
@@ -91,14 +95,14 @@ class Sws(BaseStrategy):
         weakness = weaknesses(ctx.history, strict=self.set.strict)
         teacher = self._teacher(ctx)
         orders = self._orders(ctx, weakness, teacher)
-        drafts = write(teacher, orders, Sampling(0.6, max_tokens=self.set.max_tokens), ctx.seed, ctx.round)
+        drafts = write(teacher, orders, Sampling(0.6, max_tokens=self.set.max_tokens), self.set.arithmetic, ctx.seed, ctx.round)
         drafts = [d for d in drafts if not self._refused(ctx, d, d.rule, d.reason)]
         drafts = self._fresh(ctx, drafts)
         if self.set.judges:
             judge(teacher, drafts, Sampling(0.6, max_tokens=self.set.max_tokens), ctx.seed, ctx.round)
             drafts = [d for d in drafts if not self._refused(ctx, d, d.rule, d.reason)]
         voting = Sampling(0.7, 0.95, max_tokens=self.set.answer_tokens or ctx.sampling.max_tokens)
-        answer(teacher, drafts, voting, self.set.votes, self.set.agreement, ctx.seed, ctx.round)
+        answer(teacher, drafts, voting, self.set.votes, self.set.agreement, self.set.arithmetic, ctx.seed, ctx.round)
         drafts = [d for d in drafts if not self._refused(ctx, d, d.rule, d.reason)]
         sit(ctx.speaker, drafts, ctx.sampling, self.set.answers, self.band, ctx.seed, ctx.round)
         drafts = [d for d in drafts if not self._refused(ctx, d, d.rule, d.reason)]

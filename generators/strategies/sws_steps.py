@@ -14,10 +14,11 @@ from data.keyed import keyed_seed
 from data.records import Completion, Problem, Request, Sampling
 from filters.difficulty import Band
 from filters.verifiers.base import verify_all
-from filters.written import PROBLEM_SCHEMA, read_problem
+from filters.verifiers.process import first_false_claim, steps_of
+from filters.written import PROBLEM_SCHEMA, plan_before, read_problem
 from generators.strategies.speaker import Speaker
 from generators.strategies.sws_reading import CONCEPTS_SCHEMA, JUDGEMENT_SCHEMA, read_concepts, read_judgement
-from generators.strategies.sws_votes import consistent_answer, keeps, right_difficulty, stated_answer, votes_needed
+from generators.strategies.sws_votes import consistent_answer, keeps, planned_answer, right_difficulty, same_answer, stated_answer, votes_needed
 
 _PROOF = re.compile(r"\b(?:prove|proof|show that|demonstrate that)\b", re.I)
 SHOWN = 300  # characters of an unreadable answer that its reason quotes
@@ -42,6 +43,7 @@ class Draft:
     request: str  # key of the request that wrote it
     written_by: str
     text: str = ""
+    plan: str = ""
     reference: str = ""
     rule: str = ""
     reason: str = ""
@@ -93,8 +95,15 @@ def extract_concepts(speaker: Speaker, problems: Iterable[Problem], max_tokens: 
     return {p.id: read_concepts(text or "", speaker.form) for p, (text,) in zip(listed, _texts(speaker, requests), strict=True)}
 
 
-def write(speaker: Speaker, orders: Sequence[Order], sampling: Sampling, seed: int, round: int) -> list[Draft]:
-    """A draft per order, in their order; those without a readable problem, or with a proof, carry their rule."""
+def false_claim(text: str) -> str:
+    """The first step of a text that states a false equality of numbers, "" where none does or nothing can be computed."""
+    steps = steps_of(text)
+    at = first_false_claim(steps)[0]
+    return steps[at].strip() if at >= 0 else ""
+
+
+def write(speaker: Speaker, orders: Sequence[Order], sampling: Sampling, arithmetic: bool, seed: int, round: int) -> list[Draft]:
+    """A draft per order, in their order; those without a readable problem, with a proof, or (`arithmetic`) with a false plan carry their rule."""
     requests = [
         [
             speaker.request(
@@ -120,6 +129,10 @@ def write(speaker: Speaker, orders: Sequence[Order], sampling: Sampling, seed: i
             draft.refuse("unreadable", f"{why}: {said[:SHOWN]}" if said else why)
         elif _PROOF.search(text):
             draft.refuse("proof", "it asks for a proof")
+        else:
+            draft.plan = plan_before(said or "", speaker.form)
+            if arithmetic and (wrong := false_claim(draft.plan)):
+                draft.refuse("plan", f"its writer's plan says {wrong[:SHOWN]}")
         drafts.append(draft)
     return drafts
 
@@ -152,14 +165,23 @@ def judge(speaker: Speaker, drafts: Sequence[Draft], sampling: Sampling, seed: i
             draft.refuse("quality", f"judged {' and '.join(draft.measured['judged'])}")
 
 
-def answer(speaker: Speaker, drafts: Sequence[Draft], sampling: Sampling, votes: int, agreement: float, seed: int, round: int) -> None:
-    """`votes` answers to each draft; their mode becomes its reference, rule answer where fewer than the share `agreement` agree."""
+def answer(
+    speaker: Speaker, drafts: Sequence[Draft], sampling: Sampling, votes: int, agreement: float, arithmetic: bool, seed: int, round: int
+) -> None:
+    """`votes` answers to each draft; their mode becomes its reference, rule answer where fewer than the share `agreement` agree.
+
+    `arithmetic`: an answer that states a false equality is no vote, and the plan that the problem was written after has to come to the mode.
+    """
     needed = votes_needed(votes, agreement)
     for draft, said in zip(drafts, _texts(speaker, _solving(speaker, drafts, sampling, votes, "answer", seed, round)), strict=True):
-        found, most = consistent_answer([stated_answer(text or "") for text in said], needed)
+        stated = ["" if text is None or (arithmetic and false_claim(text)) else stated_answer(text) for text in said]
+        found, most = consistent_answer(stated, needed)
+        planned = planned_answer(draft.plan, speaker.form) if arithmetic else ""
         draft.measured["votes"] = f"{most} of {votes}"
         if found is None:
             draft.refuse("answer", f"only {most} of {votes} answers agree" if most < needed else f"two answers have {most} of {votes} votes")
+        elif planned and not same_answer(planned, found):
+            draft.refuse("answer", f"{most} of {votes} answers say {found}, its writer planned {planned}")
         else:
             draft.reference = found
 

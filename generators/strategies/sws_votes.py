@@ -14,6 +14,7 @@ from typing import Literal
 from filters.difficulty import PRESETS, Band
 from filters.verifiers.extraction import find_answer
 from filters.verifiers.math import compare_answers
+from filters.written import Form
 
 Judgement = Literal["perfect", "acceptable", "bad"]
 JUDGEMENTS: tuple[Judgement, ...] = ("perfect", "acceptable", "bad")
@@ -30,6 +31,13 @@ def stated_answer(response: str) -> str:
     """The one answer that a response marks as its own, "" where it marks none, or two."""
     answer, why = find_answer(response, "strict", same_answer, plausible=lambda text: True)
     return answer if answer is not None and not why else ""
+
+
+def planned_answer(plan: str, form: Form) -> str:
+    """What the plan of a problem comes to, "" where it does not say: the answer that it marks, or the end of a chain of equations (`line`)."""
+    if form == "line":
+        return plan.rpartition("=")[2].strip()
+    return stated_answer(plan)
 
 
 def same_answer(one: str, other: str) -> bool:

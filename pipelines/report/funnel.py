@@ -14,7 +14,7 @@ from generators.worlds.base import World
 from pipelines.report.figure import Section, Table, count, label, percent, share
 
 RULES = (
-    "unreadable", "proof", "copy", "leak", "repeated", "duplicate", "heldout", "quality", "answer", "unjudged", "band", "mixed", "weights",
+    "unreadable", "proof", "plan", "copy", "leak", "repeated", "duplicate", "heldout", "quality", "answer", "unjudged", "band", "mixed", "weights",
     "verifier", "budget",
 )  # fmt: skip
 """In the order in which candidates meet them within a stage; other rules follow by name."""

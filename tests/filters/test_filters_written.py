@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from data.records import Problem
 from filters.verifiers.base import get_verifier, verify_all
-from filters.written import FORMS, MAX_CHARS, grams, jaccard, read_problem, states_answer
+from filters.written import FORMS, MAX_CHARS, grams, jaccard, plan_before, read_problem, states_answer
 
 TEXT = "A baker fills 4 trays with 9 rolls each. How many rolls is that?"
 
@@ -135,3 +135,16 @@ def test_what_gives_an_answer_away(text: str, reference: str, source: str, leaks
 @given(st.text(max_size=200), st.text(max_size=20), st.text(max_size=60))
 def test_no_reference_breaks_the_leak_rule(text: str, reference: str, source: str) -> None:
     assert isinstance(states_answer(text, reference, source), str)
+
+
+@pytest.mark.parametrize(
+    ("said", "form", "text", "plan"),
+    [
+        (" 12*3=36 Q: How many pens are in 12 boxes?", "line", "How many pens are in 12 boxes?", "12*3=36"),
+        (" How many pens are in 12 boxes?", "line", "How many pens are in 12 boxes?", ""),
+        ("<think>1+1=3</think>Take two.\n```text\nWhat is the sum of two twos?\n```", "fenced", "What is the sum of two twos?", "Take two."),
+        ('{"problem": "What is the sum of two twos?"}', "json", "What is the sum of two twos?", ""),
+    ],
+)
+def test_a_plan_stands_before_the_problem(said: str, form: str, text: str, plan: str) -> None:
+    assert (read_problem(said, form), plan_before(said, form)) == ((text, ""), plan)  # type: ignore[arg-type]

@@ -16,7 +16,7 @@ from generators.strategies.base import RoundContext
 from generators.strategies.registry import make_strategy
 from generators.strategies.speaker import Speaker
 from generators.strategies.sws import DIFFICULTIES, Sws
-from generators.strategies.sws_steps import Order, extract_concepts, judge, write
+from generators.strategies.sws_steps import Draft, Order, answer, extract_concepts, judge, write
 from generators.worlds.registry import get_world
 from pipelines.policy_card import PROMPTS
 
@@ -163,7 +163,7 @@ def test_the_instruct_prompts_ask_for_what_the_readers_read(structured):
     text = "Find the sum of the squares of the roots of x^2 - 5x + 6 = 0."
     chat = Chat(json.dumps({"problem": text}) if structured else f"Plan: two ideas meet.\n```text\n{text}\n```")
     speaker = Speaker(chat, render, "p", dialect="instruct", structured=structured)
-    (draft,) = write(speaker, [ORDER], Sampling(), 0, 1)
+    (draft,) = write(speaker, [ORDER], Sampling(), True, 0, 1)
     assert (draft.text, draft.rule) == (text, "")
     prompt = chat.asked[0].messages[0]["content"]
     assert "Vieta's formulas" in prompt and "AMC12" in prompt and ("```text" in prompt) is not structured
@@ -184,8 +184,46 @@ def test_the_instruct_prompts_ask_for_what_the_readers_read(structured):
 )
 def test_mangled_answers_write_nothing_and_never_another_answers_text(said):
     speaker = Speaker(Chat(said), Renderer([PROMPTS], "instruct").render, "p", dialect="instruct")
-    drafts = write(speaker, [ORDER, Order("Algebra", 1, ("x",), 3, "weak")], Sampling(), 0, 1)
+    drafts = write(speaker, [ORDER, Order("Algebra", 1, ("x",), 3, "weak")], Sampling(), True, 0, 1)
     assert [(d.text, d.rule) for d in drafts] == [("", "unreadable")] * 2
+
+
+class Voices(Chat):
+    """Says one thing after the other."""
+
+    def __call__(self, requests):
+        for r, said in zip(requests, self.said, strict=True):
+            yield Completion(r.key, said, NOTHING, np.zeros(0, np.float32), NOTHING, "stop", r.policy_id)
+
+
+def compact(*said):
+    return Speaker(Voices(said), Renderer([PROMPTS], "compact").render, "p", dialect="compact")
+
+
+def test_a_plan_with_a_false_equality_is_refused_and_only_then():
+    told = "Tom has 12 pens and buys 24 more. How many pens does he have?"
+    said = (f"12+24=36 Q: {told}", f"12+24=35 Q: {told}", told)
+    orders = [Order("totals", at, ("x",), 1, "weak") for at in range(3)]
+    drafts = write(compact(*said), orders, Sampling(), True, 0, 1)
+    assert [(d.text, d.plan, d.rule) for d in drafts] == [(told, "12+24=36", ""), (told, "12+24=35", "plan"), (told, "", "")]
+    assert drafts[1].reason == "its writer's plan says 12+24=35"
+    assert all(d.rule == "" for d in write(compact(*said), orders, Sampling(), False, 0, 1))
+
+
+@pytest.mark.parametrize(
+    ("plan", "answers", "reference", "reason"),
+    [
+        ("12+24=36", ["12+24=36 #### 36"] * 3 + ["12+24=37 #### 37"], "36", ""),
+        ("", ["12+24=36 #### 36"] * 2 + ["12+24=37 #### 37"] * 2, "36", ""),  # false arithmetic does not vote
+        ("", ["12+24=36 #### 36"] + ["12+24=37 #### 37"] * 3, "", "only 1 of 4 answers agree"),
+        ("12*24=288", ["12+24=36 #### 36"] * 4, "", "4 of 4 answers say 36, its writer planned 288"),
+        ("36/5=7.2", ["36/5=7.2 #### none"] * 4, "", "only 0 of 4 answers agree"),
+    ],
+)
+def test_votes_are_checked_by_arithmetic_and_have_to_come_to_the_plan(plan, answers, reference, reason):
+    draft = Draft(Order("totals", 0, ("x",), 1, "weak"), "key", "p", "How many pens does he have?", plan)
+    answer(compact(*answers), [draft], Sampling(), 4, 0.5, True, 0, 1)
+    assert (draft.reference, draft.reason) == (reference, reason)
 
 
 def test_settings_are_checked_in_one_sentence():

@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from data.errors import UserError
+from data.render import Renderer
 from generators.worlds.arithmetic import ArithmeticWorld
-from pipelines.lessons import TASKS
-from pipelines.policy_card import CARD, describe_policy, heldout_problems, measure_policy, weights_hash
+from pipelines.lessons import TASKS, Own, Syllabus, lessons
+from pipelines.own_texts import own_texts
+from pipelines.policy_card import CARD, PROMPTS, describe_policy, heldout_problems, measure_policy, weights_hash
 from pipelines.pretrain import PLANS, Phase, Plan, _examples, _new_model, batches, build_policy, learning_rate, loss_of, plan_of, token_weights
 from pipelines.tokenizer import END, train_tokenizer
 
@@ -157,6 +159,33 @@ def test_the_writer_is_what_its_card_says_and_writes_better_than_it_errs() -> No
     assert tasks["rewrite"]["right"]["share"] > 0.7 and tasks["rewrite"]["temperature"] == 1.0
     assert 0.2 <= card["heldout"]["pass@1"] <= 0.65 and card["heldout"]["pass@8"] >= card["heldout"]["pass@1"] + 0.15
     assert (WRITER / "model.safetensors").stat().st_size < 5e6
+
+
+def test_the_teacher_is_what_its_card_says_and_better_than_the_writer_where_it_was_taught() -> None:
+    folder = SHIPPED.parent / "teacher"
+    card, writer = describe_policy(folder), describe_policy(WRITER)
+    assert card["card_matches"] and plan_of(card["trained_on"]["plan"]) == PLANS["teacher"]
+    assert {c["level"] for c in card["heldout"]["cells"]} == {1, 2, 3}
+    solved = {(c["family"], c["level"]): c["pass@1"] for c in writer["heldout"]["cells"]}
+    better = [c["pass@1"] - solved[c["family"], c["level"]] for c in card["heldout"]["cells"]]
+    assert sum(better) / len(better) > 0.05 and (folder / "model.safetensors").stat().st_size < 5e6
+
+
+def test_what_a_policy_writes_of_its_own_is_what_its_judge_learns_from(tmp_path: Path) -> None:
+    found = own_texts(SHIPPED.parent / "teacher", WORLD, 104, WORLD.families(), (1, 2), 3)
+    assert 50 < len(found) <= 104 and found == own_texts(SHIPPED.parent / "teacher", WORLD, 104, WORLD.families(), (1, 2), 3)
+    assert all((one.read is None) == (WORLD.read(one.text) is None) and "Q:" not in one.text for one in found)
+    assert not [one for one in found if one.read is not None and one.read.split == "heldout"]
+    slips = [Own("ages", ("age",), 1, "Tom is 4 years old. How old is Tom?", None), next(one for one in found if one.read is not None)]
+    syllabus = Syllabus(WORLD.families(), (1,), own=slips)
+    drawn = list(islice(lessons(WORLD, {"sws_judge": 0.5, "doubt": 0.5}, syllabus, Renderer([PROMPTS], "compact"), 1), 400))
+    judged = {one.answer for one in drawn if one.task == "sws_judge" and slips[0].text in one.prompt}
+    doubted = {one.answer for one in drawn if one.task == "doubt" and slips[0].text in one.prompt}
+    assert judged == {" bad"} and doubted == {" #### none"}
+    assert {one.answer for one in drawn if one.task == "sws_judge" and slips[1].text in one.prompt} <= {" perfect", " acceptable"}
+    phase = Phase(2, 2, 1e-3, (("sws_judge", 1.0),), levels=(1,), own=13)
+    plan = replace(TINY, steps=1, card_samples=1, tasks=(("sws_write", 1.0),), then=(phase,))
+    assert build_policy("writer", tmp_path / "w", plan=plan, threads=1)["writing"]["problems"] == 26
 
 
 def test_a_build_without_a_family_knows_its_words_and_none_of_its_problems(tmp_path: Path) -> None:
