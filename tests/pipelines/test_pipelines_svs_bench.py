@@ -29,6 +29,7 @@ def pair(seed: int, gain: float) -> dict[str, dict[str, Any]]:
     return {
         "svs": found([0.07, 0.06 + 0.001 * seed], [before.tolist(), (after + gain).tolist()], 500),
         "grpo": found([0.07, 0.04], [before.tolist(), after.tolist()], 500),
+        "wide": found([0.07, 0.05], [before.tolist(), (after + gain).tolist()], 500),
     }
 
 
@@ -39,10 +40,12 @@ def test_planted_differences_come_back(gain: float, not_inferior: bool) -> None:
     by = {(r["round"], r["figure"]): r for r in rows}
     assert by[0, "pass_1"]["svs_minus_grpo"]["value"] == 0 and by[0, "entropy"]["svs"] == by[0, "entropy"]["grpo"] == 0.07
     assert by[1, "pass_1"]["svs_minus_grpo"]["value"] == pytest.approx(gain, abs=1e-4) and by[1, "pass_1"]["not_inferior"] is not_inferior
-    assert by[1, "pass_1"]["over_problems"]["low"] <= gain + 1e-4 and by[1, "pass_1"]["over_problems"]["high"] >= gain - 1e-4
+    over = by[1, "pass_1"]["svs_minus_grpo_over_problems"]
+    assert over["low"] <= gain + 1e-4 and over["high"] >= gain - 1e-4
+    assert by[1, "pass_16"]["svs_minus_wide"]["value"] == 0 and by[1, "entropy"]["svs_minus_wide"]["value"] == pytest.approx(0.0115, abs=1e-4)
     gap = by[1, "entropy"]["svs_minus_grpo"]
     assert gap["value"] == pytest.approx(0.0215, abs=1e-4) and gap["low"] < gap["value"] < gap["high"]
-    assert "over_problems" not in by[1, "entropy"]
+    assert "svs_minus_grpo_over_problems" not in by[1, "entropy"]
 
 
 def test_one_seed_says_nothing_about_inferiority() -> None:
