@@ -184,7 +184,7 @@ def plan_of(told: Mapping[str, Any]) -> Plan:
     """The plan as a card tells it."""
     lists = {name: tuple(value) for name, value in told.items() if name in ("without", "levels", "retold")}
     def phase(of: Mapping[str, Any]) -> Phase:
-        return Phase(**{**of, "tasks": _pairs(of["tasks"]), "levels": tuple(of["levels"]), "retold": tuple(of["retold"])})
+        return Phase(**{**of, "tasks": _pairs(of["tasks"]), "levels": tuple(of["levels"]), "retold": tuple(of.get("retold", ()))})
 
     then = tuple(phase(of) for of in told.get("then", ()))
     return Plan(**{**told, **lists, "tasks": _pairs(told.get("tasks", ())), "then": then})
