@@ -121,7 +121,7 @@ class Scheduler:
         def like(other: _Job) -> bool:
             return other.run is job.run and together.alike(other.request) == group
 
-        return [job, *self._lanes.siblings(like, together.most - 1, priority=job.request.priority, stream=job.request.purpose)]
+        return [job, *self._lanes.siblings(like, together.most - 1, priority=job.request.priority, stream=_stream(job.request))]
 
     def _arrived(self, run: _Run) -> None:
         """What the run's thread has pulled since the last time joins the waiting."""
@@ -136,7 +136,7 @@ class Scheduler:
                 run.unwanted.discard(request.key)
                 self._end(job, unanswered(request, "cancelled", ""))
                 continue
-            self._lanes.push(job, priority=request.priority, stream=request.purpose)
+            self._lanes.push(job, priority=request.priority, stream=_stream(request))
         self._pump()
 
     async def _try(self, jobs: list[_Job]) -> None:
@@ -242,7 +242,7 @@ class Scheduler:
 
     def _waited(self, job: _Job) -> None:
         job.timer = None
-        self._lanes.push(job, priority=job.request.priority, stream=job.request.purpose, front=True)
+        self._lanes.push(job, priority=job.request.priority, stream=_stream(job.request), front=True)
         self._pump()
 
     def _end(self, job: _Job, completion: Completion) -> None:
@@ -364,3 +364,8 @@ class _Run:
 
 async def _awaited(answer: Awaitable[Completion]) -> Completion:
     return await answer
+
+
+def _stream(request: Request) -> str:
+    """Whose turn it is: all steps of a strategy (`sws.write`, `sws.answer`) share one weight, that of its name."""
+    return request.purpose.partition(".")[0]
