@@ -1,13 +1,13 @@
 """What goes between a sandbox's supervisor and the keeper of a zygote: one frame per job there, one per result back, each behind its length.
 
-A request is a head of numbers that the keeper reads, a body that only the job's process opens (marshalled: both ends are one interpreter, and what
-travels this way is ours) and the standard input. An answer is a head of numbers and the raw records. Stands alone (standard library only): it is
+A request is a head of numbers that the keeper reads, a body that only the job's process opens (JSON) and the
+standard input. An answer is a head of numbers and the raw records. Stands alone (standard library only): it is
 loaded in the zygote too.
 """
 
 from __future__ import annotations
 
-import marshal
+import json
 import struct
 from typing import Any
 
@@ -20,7 +20,7 @@ _ANSWER = struct.Struct("!BBddIII")  # status, signal, CPU seconds, seconds, cou
 
 
 def request(kind: str, body: dict[str, Any], *, expected: int, limit: float, total: float, output: int, stdin: str = "") -> bytes:
-    packed, given = marshal.dumps(body), stdin.encode("utf-8", "surrogatepass") if stdin else b""
+    packed, given = json.dumps(body, separators=(",", ":")).encode("ascii"), stdin.encode("utf-8", "surrogatepass") if stdin else b""
     head = _REQUEST.pack(KINDS.index(kind), expected, limit, total, output, len(packed))
     return b"".join((_LENGTH.pack(len(head) + len(packed) + len(given)), head, packed, given))
 

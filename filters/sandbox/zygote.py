@@ -12,7 +12,6 @@ import _socket
 import contextlib
 import gc
 import json
-import marshal
 import os
 import resource
 import signal
@@ -146,7 +145,7 @@ class Zygote:
         """Do what every job does, on a request of our own, until the interpreter has specialised its byte code and filled its caches: what is
         written here is not written in a job, and so not copied."""
         ours, theirs = _socket.socketpair()
-        text = frames.framed(b"calls\0" + marshal.dumps(child.SAMPLE | {"imports": ["typing", "math"], "seed": 1, "cpu": 9}))
+        text = frames.framed(b"calls\0" + json.dumps(child.SAMPLE | {"imports": ["typing", "math"], "seed": 1, "cpu": 9}).encode())
         for _ in range(20):
             ours.sendmsg([text], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, self.null.to_bytes(4, sys.byteorder))])
             kind, request, fds = receive(theirs)
@@ -178,7 +177,7 @@ def receive(role: _socket.socket) -> tuple[str, dict[str, Any], list[int]]:
     end = text.index(0, 4)
     numbers = passed[0][2]
     fds = [int.from_bytes(numbers[at : at + 4], sys.byteorder) for at in range(0, len(numbers), 4)]
-    return text[4:end].decode(), marshal.loads(memoryview(text)[end + 1 :]), fds
+    return text[4:end].decode(), json.loads(text[end + 1 :]), fds
 
 
 def depth() -> int:

@@ -165,7 +165,7 @@ def test_wrong_input_of_run(tmp_path, finished):
     _one_sentence(synth("run", "--set", "train.step=3", *out), r"train\.steps")
     _one_sentence(synth("run", "--set", "train.steps=0", *out), r"synth: --set train\.steps: train\.steps: .*greater")  # not the shipped file's fault
     _one_sentence(synth("run", "--rounds", "0", *out), r"synth: --rounds: rounds: .*greater than or equal to 1")
-    _one_sentence(synth("run", "--engine", "vlm", *out), r"synth: --engine: engine\.kind: .*'vllm'")
+    _one_sentence(synth("run", "--engine", "vlm", *out), r"synth: --engine vlm: .*'vllm'")
     _one_sentence(synth("run", tmp_path, *out), r"is a folder, not a recipe")
     _one_sentence(synth("run", "--set", "train.preset=gpro", *out), r"grpo")
     _one_sentence(synth("run", "--set", "train.objective.clip_hihg=0.3", *out), r"clip_high")

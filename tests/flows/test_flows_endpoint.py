@@ -80,7 +80,7 @@ def test_what_cannot_be_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFi
 
 def test_a_kind_that_there_is_not_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "quick", "--engine", "opanai:http://x", "--out", str(tmp_path / "run")]) == 2
-    assert "engine.kind" in capsys.readouterr().err
+    assert "--engine opanai:http://x: there is no engine 'opanai'; did you mean 'openai'?" in capsys.readouterr().err
     assert main(["run", "quick", "--engine", "local:http://x", "--out", str(tmp_path / "run")]) == 2
     assert "local" in capsys.readouterr().err
     assert main(["run", "quick", "--engine", "openai", "--out", str(tmp_path / "run")]) == 2
