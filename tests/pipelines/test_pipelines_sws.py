@@ -131,8 +131,8 @@ def test_a_whole_run_gives_every_candidate_a_reason_and_the_same_digest_twice(tm
             for p, split in product(run.lake.query("SELECT prompt, split FROM problems WHERE source = 'sws'").rows(), ("train",)):
                 read = WORLD.read(p[0])
                 assert p[1] != split or read is None or read.split == "train"
-            tokens = run.lake.query("SELECT round, sum(tokens), max(tokens) FROM train_steps GROUP BY 1").rows()
-            assert all(200 <= total < 200 + most for _, total, most in tokens)
+            tokens = run.lake.query("SELECT round, sum(tokens) FROM train_steps GROUP BY 1").rows()
+            assert tokens and all(100 < total <= 200 for _, total in tokens)  # less than a group is missing (test_pipelines_stages)
             page = write_report(tmp_path / name).read_text("utf-8")
             assert "Acceptance, rule by rule" in page
     assert digests[0] == digests[1]
