@@ -68,6 +68,9 @@ class Syllabus:
     own: Sequence[Own] = ()
     """Half of the questions that are judged or doubted are among these, where there are any."""
 
+    def spoil(self, text: str, other: str, draw: Draw) -> str | None:
+        return garbled(text, other, draw, subtle=self.subtle > 0 and draw(0, 999) < 1000 * self.subtle)
+
     def pick_own(self, draw: Draw, sound: bool) -> Own | None:
         pool = [one for one in self.own if (one.read is not None) is sound] if self.own and draw(0, 1) else []
         return draw.pick(pool) if pool else None
@@ -111,7 +114,7 @@ def _doubt(world: ArithmeticWorld, problem: Problem, syllabus: Syllabus, rendere
         text = renumbered(problem.prompt, draw)
     else:
         other = world.make(draw.pick(syllabus.families), draw.pick(syllabus.levels), draw(0, 1 << 20), seed=draw(0, 1 << 40), split="train")
-        text = garbled(problem.prompt, other.prompt, draw, subtle=draw(0, 999) < 1000 * syllabus.subtle)
+        text = syllabus.spoil(problem.prompt, other.prompt, draw)
     answer = world.attempt(text) if text else None
     if text is None or answer is None:
         return None
@@ -163,7 +166,7 @@ def _judge(world: ArithmeticWorld, problem: Problem, syllabus: Syllabus, rendere
         elif (level := draw.pick(syllabus.levels)) == problem.level or covered(category, problem.meta["shape"], concepts) == 0:
             return None
     elif verdict == "bad":
-        broken = garbled(text, other.prompt, draw, subtle=syllabus.subtle > 0 and draw(0, 999) < 1000 * syllabus.subtle)
+        broken = syllabus.spoil(text, other.prompt, draw)
         if broken is None:
             return None
         text = broken

@@ -55,7 +55,8 @@ def build_student(out: Path, family: str) -> Path:
 def train_student(folder: str, family: str) -> None:
     from dataclasses import replace
 
-    from pipelines.pretrain import PLANS, Phase, build_policy
+    from pipelines.plans import PLANS, Phase
+    from pipelines.pretrain import build_policy
 
     levels = (1, 2, 3)
     again = Phase(900, 900, 1.5e-3, (("solve", 1.0),), levels=levels, prompt_weight=0.1, word_weight=1.0)

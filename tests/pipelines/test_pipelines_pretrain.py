@@ -13,8 +13,9 @@ from data.render import Renderer
 from generators.worlds.arithmetic import ArithmeticWorld
 from pipelines.lessons import TASKS, Own, Syllabus, lessons
 from pipelines.own_texts import own_texts
+from pipelines.plans import PLANS, Phase, Plan, plan_of
 from pipelines.policy_card import CARD, PROMPTS, describe_policy, heldout_problems, measure_policy, weights_hash
-from pipelines.pretrain import PLANS, Phase, Plan, _examples, _new_model, batches, build_policy, learning_rate, loss_of, plan_of, token_weights
+from pipelines.pretrain import _examples, _new_model, batches, build_policy, learning_rate, loss_of, token_weights
 from pipelines.tokenizer import END, train_tokenizer
 
 WORLD = ArithmeticWorld()
