@@ -20,6 +20,7 @@ from typing import Any
 import wire
 
 Emit = Callable[[Any], None]
+Lock = Callable[[dict[str, Any]], None]  # confines this process for the given request
 MODULE = types.ModuleType
 SAMPLE = {  # what the zygote runs before it forks
     "code": "from typing import List\nimport math\ndef f(x: List[int]) -> List[int]:\n    return [i * 2 for i in x if i != 3]\n",
@@ -78,7 +79,7 @@ def module(name: str) -> dict[str, Any]:
     return made.__dict__
 
 
-def run_calls(job: dict[str, Any], emit: Emit, lock: Callable[[], None]) -> None:
+def run_calls(job: dict[str, Any], emit: Emit, lock: Lock) -> None:
     """Program, then setup, then every call in the program's own namespace; the value of each is emitted."""
     space = module("solution")
     encode = wire.encode
@@ -92,9 +93,9 @@ def run_calls(job: dict[str, Any], emit: Emit, lock: Callable[[], None]) -> None
         emit(record)
 
 
-def load(job: dict[str, Any], space: dict[str, Any], emit: Emit, lock: Callable[[], None]) -> bool:
+def load(job: dict[str, Any], space: dict[str, Any], emit: Emit, lock: Lock) -> bool:
     """Confine this process, run the program's top level and say how that went."""
-    lock()
+    lock(job)
     try:
         exec(job["code"], space)
         if job["setup"]:
@@ -108,14 +109,14 @@ def load(job: dict[str, Any], space: dict[str, Any], emit: Emit, lock: Callable[
     return True
 
 
-def run_stdin(job: dict[str, Any], emit: Emit, lock: Callable[[], None]) -> None:
+def run_stdin(job: dict[str, Any], emit: Emit, lock: Lock) -> None:
     """The program as __main__ with the given standard input; what it printed is read from its standard output."""
     space = module("__main__")
     space["__builtins__"] = builtins
     sys.stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, closefd=False)), encoding="utf-8", errors="replace")
     sys.stdout = io.TextIOWrapper(io.BufferedWriter(io.FileIO(1, "w", closefd=False)), encoding="utf-8", errors="backslashreplace")
     sys.argv = ["solution.py"]
-    lock()
+    lock(job)
     record: Any = ["done"]
     try:
         exec(job["code"], space)
@@ -133,7 +134,7 @@ def run_stdin(job: dict[str, Any], emit: Emit, lock: Callable[[], None]) -> None
     emit(record)
 
 
-def run_beside(job: dict[str, Any], emit: Emit, lock: Callable[[], None]) -> None:
+def run_beside(job: dict[str, Any], emit: Emit, lock: Lock) -> None:
     """A test script in the program's own process. Its verdict is weaker: the program could reach the judge."""
     space = module("solution")
     if not load(job, space, emit, lock):
@@ -149,7 +150,7 @@ def run_beside(job: dict[str, Any], emit: Emit, lock: Callable[[], None]) -> Non
 # --- a script judged in a process of its own: the program answers calls over a pipe ---------------------------------------------------------
 
 
-def serve_calls(job: dict[str, Any], emit: Emit, receive: Callable[[], Any], lock: Callable[[], None]) -> None:
+def serve_calls(job: dict[str, Any], emit: Emit, receive: Callable[[], Any], lock: Lock) -> None:
     """The program's side. Answers `[name, args, kwargs]` with `["v", value, args after the call]` or `["x", type, message]`."""
     space = module("solution")
     if not load(job, space, emit, lock):
@@ -181,14 +182,14 @@ class Handle(wire.Opaque):
         self.number = number
 
 
-def run_judge(job: dict[str, Any], emit: Emit, answer: Callable[[], Any], ask: Emit, lock: Callable[[], None]) -> None:
+def run_judge(job: dict[str, Any], emit: Emit, answer: Callable[[], Any], ask: Emit, lock: Lock) -> None:
     """The script's side: names of the program are stand-ins that call it over the pipe; values that come back are plain."""
     space = module("test")
     for name in job["names"]:
         space[name] = stand_in(name, answer, ask)
     if job["entry"]:
         space.setdefault("candidate", space.get(job["entry"]) or stand_in(job["entry"], answer, ask))
-    lock()
+    lock(job)
     first = answer()
     if first != ["loaded"]:
         emit(first if isinstance(first, list) else ["x", "Exception", "the program ended while it was loaded"])

@@ -12,7 +12,11 @@ import struct
 from typing import Any
 
 KINDS = ("calls", "stdin", "beside", "judge")
+ROLES = (*KINDS, "serve")  # of a job's processes: a script and the program that it calls are two
 STATUSES = ("ended", "timeout", "output")
+
+PID = struct.Struct("!I")  # what a zygote says of a process that it forked
+END = struct.Struct("!Id")  # and when it has ended: status, CPU seconds
 
 _LENGTH = struct.Struct("!I")
 _REQUEST = struct.Struct("!BIddQI")  # kind, records expected, CPU seconds per record, CPU seconds, bytes of output, length of the body
@@ -30,6 +34,11 @@ def read_request(frame: bytes) -> tuple[str, int, float, float, int, bytes, byte
     kind, expected, limit, total, output, size = _REQUEST.unpack_from(frame)
     middle = _REQUEST.size + size
     return KINDS[kind], expected, limit, total, output, frame[_REQUEST.size : middle], frame[middle:]
+
+
+def to_job(role: str, body: bytes) -> bytes:
+    """A request as a process of the job reads it: one line, the role's digit before the body (JSON writes no line break)."""
+    return b"%d%b\n" % (ROLES.index(role), body)
 
 
 def answer(status: str, signal: int, cpu: float, wall: float, records: list[bytes], times: list[float], stdout: bytes) -> bytes:

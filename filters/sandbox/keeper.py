@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 BRIEF = 5.0  # milliseconds in which a job may come to its end without the keeper looking at what it emits
 SIOCOUTQ = 0x5411
-END = 12  # bytes that tell how a process ended
 
 
 class Job:
@@ -131,7 +130,7 @@ class Keeper:
         else:
             needs = [(kind, [records_in])]
         for name, given in needs:
-            text = frames.framed(name.encode() + b"\0" + body)
+            text = frames.to_job(name, body)
             passed = b"".join(fd.to_bytes(4, sys.byteorder) for fd in given)
             role = self.line.ready[self.turn]
             self.turn = (self.turn + 1) % len(self.line.ready)
@@ -181,13 +180,12 @@ class Keeper:
         for handle in job.handles:
             os.close(handle)
         self.know(job, processes)
-        told = self.exactly(self.line.ended, END * processes)
         signalled, cpu = 0, 0.0
-        for at in range(0, len(told), END):
-            code = os.waitstatus_to_exitcode(int.from_bytes(told[at : at + 4], "big"))
+        for status, spent in frames.END.iter_unpack(self.exactly(self.line.ended, frames.END.size * processes)):
+            code = os.waitstatus_to_exitcode(status)
             if code < 0 and code != -signal.SIGKILL:
                 signalled = -code
-            cpu += int.from_bytes(told[at + 4 : at + END], "big") / 1e6
+            cpu += spent
         job.times.append(max(0.0, cpu - sum(job.times)))
         for fd, kind in list(job.reading.items()):
             while fd in job.reading and (not job.done() if kind == "records" else not job.status) and self.read(job, fd) is not None:
@@ -200,8 +198,7 @@ class Keeper:
 
     def know(self, job: Job, processes: int) -> None:
         if not job.pids:
-            told = self.exactly(self.line.started, 4 * processes)
-            job.pids = [int.from_bytes(told[at : at + 4], "big") for at in range(0, len(told), 4)]
+            job.pids = [pid for (pid,) in frames.PID.iter_unpack(self.exactly(self.line.started, frames.PID.size * processes))]
 
     def kill(self, job: Job) -> None:
         for handle in job.handles:

@@ -1,4 +1,7 @@
-"""The seccomp filter of a job, as BPF bytes: an allow-list, everything else is refused with EPERM.
+"""The seccomp filters of a zygote and of its jobs, as BPF bytes. Together they are a job's allow-list; everything else is refused with EPERM.
+
+A call must pass both. The zygote's is the long list, and lets through what the zygote itself needs; it is loaded once. A job's only takes that back,
+and is short, because every job loads it: a filter is translated to machine code when it is loaded.
 
 What is refused by being absent: sockets of every family (AF_VSOCK reaches the hypervisor even from an empty network namespace), io_uring, ptrace,
 process_vm_*, execve, fork, kill of anything, mount, unshare, setns, memfd, keyctl, bpf, perf, userfaultfd, handles. Of calls with several uses only
@@ -11,11 +14,12 @@ from __future__ import annotations
 import errno
 import platform
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from data.errors import UserError
-from filters.sandbox.syscalls import ARM64, X86_64
+from filters.sandbox.syscalls import ARM64, ARM64_ZYGOTE, X86_64, X86_64_ZYGOTE
 
+ZYGOTE = {"x86_64": X86_64_ZYGOTE, "aarch64": ARM64_ZYGOTE}
 TABLES = {"x86_64": (0xC000003E, X86_64), "aarch64": (0xC00000B7, ARM64)}  # AUDIT_ARCH_*, numbers
 
 ALLOW, KILL, ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
@@ -47,39 +51,63 @@ FILES = frozenset(
         "chdir",
     ]
 )
+FREER = ("clone", "prctl", "prlimit64")  # calls of which a zygote needs other uses than its jobs
 SPECIAL = frozenset(("clone", "clone3", "prctl", "ioctl", "socketpair", "prlimit64", "socket"))
 
 Instruction = tuple[int, int, int, int]  # code, jump if true, jump if false, operand
 Body = tuple[Instruction, ...]
+GRANTED: Body = ((RETURN, 0, 0, ALLOW),)
+REFUSED: Body = ((RETURN, 0, 0, ERRNO | errno.EPERM),)
 
 
 def supported() -> bool:
     return platform.machine() in TABLES and platform.system() == "Linux"
 
 
+def zygote_filter(machine: str = "") -> bytes:
+    """What a job may call at most, and what its zygote needs."""
+    arch, numbers, more = _tables(machine)
+    program: list[Instruction] = [(LOAD, 0, 0, ARCH), (JUMP_EQ, 1, 0, arch), (RETURN, 0, 0, KILL), (LOAD, 0, 0, NUMBER)]
+    if arch == TABLES["x86_64"][0]:
+        program += [(JUMP_GE, 0, 1, 0x40000000), (RETURN, 0, 0, KILL)]
+    decided = dict.fromkeys((*numbers.values(), *more.values()), GRANTED)
+    decided |= {numbers[name]: tuple(_special(name)) for name in SPECIAL & numbers.keys() if name not in FREER}
+    return _packed([*program, *_search(_spans(decided, REFUSED))])
+
+
 def job_filter(files: bool, machine: str = "") -> bytes:
-    """The filter for a job; `files=False` (no Landlock to confine them) also refuses to open, make or move any file."""
+    """What of that is taken back for a job; `files=False` (no Landlock to confine them) also refuses to open, make or move any file."""
+    _, numbers, more = _tables(machine)
+    decided = dict.fromkeys(more.values(), REFUSED) | {numbers[name]: tuple(_special(name)) for name in FREER}
+    if not files:
+        decided |= dict.fromkeys((numbers[name] for name in FILES & numbers.keys()), REFUSED)
+    return _packed([(LOAD, 0, 0, NUMBER), *_search(_spans(decided, GRANTED))])
+
+
+def _tables(machine: str) -> tuple[int, dict[str, int], dict[str, int]]:
+    """(architecture, numbers of a job's calls, numbers of the zygote's own)."""
     machine = machine or platform.machine()
     if machine not in TABLES:
         raise UserError(f"no seccomp filter for {machine!r}; there is one for {', '.join(TABLES)}")
-    arch, numbers = TABLES[machine]
-    program: list[Instruction] = [(LOAD, 0, 0, ARCH), (JUMP_EQ, 1, 0, arch), (RETURN, 0, 0, KILL), (LOAD, 0, 0, NUMBER)]
-    if machine == "x86_64":
-        program += [(JUMP_GE, 0, 1, 0x40000000), (RETURN, 0, 0, KILL)]
-    special = {numbers[name]: tuple(_special(name)) for name in SPECIAL & numbers.keys()}
-    allowed = {number for name, number in numbers.items() if name not in SPECIAL and (files or name not in FILES)}
-    refused, granted = (_refuse(errno.EPERM),), ((RETURN, 0, 0, ALLOW),)
-    spans: list[tuple[int, Body]] = []  # from this number on, this is done
-    for number in range(max(numbers.values()) + 2):
-        body = special.get(number) or (granted if number in allowed else refused)
+    return *TABLES[machine], ZYGOTE[machine]
+
+
+def _packed(program: Sequence[Instruction]) -> bytes:
+    return b"".join(struct.pack("HBBI", *instruction) for instruction in program)
+
+
+def _spans(decided: Mapping[int, Body], otherwise: Body) -> list[tuple[int, Body]]:
+    """(number, body): from this number on, up to the next, this is done."""
+    spans: list[tuple[int, Body]] = []
+    for number in range(max(decided) + 2):
+        body = decided.get(number, otherwise)
         if not spans or spans[-1][1] != body:
             spans.append((number, body))
-    return b"".join(struct.pack("HBBI", *instruction) for instruction in [*program, *_search(spans)])
+    return spans
 
 
 def _search(spans: Sequence[tuple[int, Body]]) -> list[Instruction]:
-    """Binary search for the span of a number. Every job loads the filter, and the kernel walks it once per system call while it does: a chain of
-    comparisons would cost each job a quarter of a millisecond."""
+    """Binary search for the span of a number: while it loads a filter, the kernel walks it once per system call there is."""
     if len(spans) == 1:
         return list(spans[0][1])
     middle = len(spans) // 2

@@ -161,7 +161,7 @@ def _command(layers: Layers, control: int, index: int) -> list[str]:
     zygote = {
         "mark": f"synth-sandbox-{os.getpid()}-{index}",  # in its command line and its jobs': `ps` shows whose they are
         "control": control,
-        "seccomp": seccomp.job_filter(files=layers.landlock or inside).hex() if layers.seccomp else "",
+        "seccomp": [f.hex() for f in (seccomp.zygote_filter(), seccomp.job_filter(files=layers.landlock or inside))] if layers.seccomp else [],
         "landlock": layers.landlock,
         "readable": [*prefixes, code, "/usr/lib", "/usr/local/lib", "/lib", "/lib64", "/dev/urandom", "/dev/zero"],
         "writable": ["/dev/null", *(["/box"] if inside else [])],

@@ -258,3 +258,7 @@ ARM64: dict[str, int] = {
     "getpeername": 205,
     "getsockopt": 209,
 }
+
+# What a zygote needs beside what its jobs may do: it forks, waits and gives away what it is allowed.
+X86_64_ZYGOTE: dict[str, int] = {"fork": 57, "wait4": 61, "waitid": 247, "setresuid": 117, "setresgid": 119, "capset": 126}
+ARM64_ZYGOTE: dict[str, int] = {"wait4": 260, "waitid": 95, "setresuid": 147, "setresgid": 149, "capset": 91}

@@ -12,16 +12,18 @@ import _socket
 import contextlib
 import gc
 import json
+import json.scanner
 import os
 import resource
 import signal
 import sys
-from collections.abc import Callable
+import time
 from importlib import import_module
 from typing import Any, NamedTuple
 
 import child
 import frames
+import huge
 import kernel
 
 # What most programs import. Every page that is here is entered at a fork, so the list is short: the rest is imported by the job that needs it.
@@ -29,9 +31,12 @@ PRELOADED = ("typing", "re", "math", "collections", "itertools", "functools", "h
 NOT_FOR_JOBS = frozenset(
     ["antigravity", "this", "idlelib", "turtle", "turtledemo", "tkinter", "ensurepip", "test", "lib2to3", "webbrowser", "_pyrepl"]
 )
+SCAN = json.scanner.make_scanner(json.JSONDecoder())  # what json.loads comes to, without what it looks at first: each is a page
 READY = 2  # processes that wait for a job; a script and the program that it calls are two
 FIRST_BYTES = 8000  # most requests are shorter
-FIRST = 200  # a job's own descriptors lie here and above, out of the way of those that its program opens
+RECORDS = 200  # a job's own descriptors lie here and above, out of the way of those that its program opens
+LOW_BYTE = 0 if sys.byteorder == "little" else 3  # of a descriptor's number: they are small here
+BELOW = 4  # frames between `Zygote.serve` and what runs the program
 
 
 class Line(NamedTuple):
@@ -44,25 +49,32 @@ class Line(NamedTuple):
 
 
 class Zygote:
+    """Whatever a job touches for the first time costs it a page (a copy of it, if only to count a reference): so what can be made ready here is, and
+    the way from the fork to the program uses few different things."""
+
     def __init__(self, settings: dict[str, Any], started: int, ended: int, ready: tuple[_socket.socket, ...]) -> None:
         self.settings = settings
         self.started, self.ended, self.ready = started, ended, ready
-        self.null = os.open("/dev/null", os.O_RDWR)
         self.jobs = 0
         death = kernel.PR_SET_PDEATHSIG, signal.SIGKILL
         self.die_with_zygote = nothing if settings["namespaces"] else kernel.prepared(*death)  # there, the end of process 1 is everybody's
         self.uid_of_job = self.own_uid if settings["drop"] else kernel.drop_capabilities if settings["capable"] else nothing
-        self.load_seccomp = kernel.seccomp_loader(bytes.fromhex(settings["seccomp"])) if settings["seccomp"] else nothing
-        self.request: dict[str, Any] = {}
+        self.filters = [kernel.seccomp_loader(bytes.fromhex(text)) for text in settings["seccomp"]] or [nothing, nothing]
+        self.load_seccomp = self.filters[1]
+        self.emit = child.emitter(RECORDS)
 
     def serve(self) -> None:
         """Until the keeper has gone. Whoever waits at a socket has it alone: the next one there is forked when he has ended."""
-        wait, write = os.wait4, os.write
+        sys.setrecursionlimit(1000 + depth() + BELOW)  # the program gets what it has anywhere: 1000 frames of its own
+        look, wait, clock, write, describe = os.waitid, os.waitpid, time.clock_gettime, os.write, frames.END.pack
         pids = [self.fork(role) for role in self.ready]
+        ended, one, kept = self.ended, os.P_PID, os.WEXITED | os.WNOWAIT
         while True:
             for place, role in enumerate(self.ready):
-                _, status, usage = wait(pids[place], 0)
-                write(self.ended, status.to_bytes(4, "big") + int((usage.ru_utime + usage.ru_stime) * 1e6).to_bytes(8, "big"))
+                pid = pids[place]
+                look(one, pid, kept)
+                spent = clock((~pid << 3) | 2)  # the CPU clock of that process; wait4 would import a module and make sixteen numbers
+                write(ended, describe(wait(pid, 0)[1], spent))
                 pids[place] = self.fork(role)
 
     def fork(self, role: _socket.socket) -> int:
@@ -71,7 +83,7 @@ class Zygote:
         pid = os.fork()
         if pid == 0:
             self.become_job(role)
-        os.write(self.started, pid.to_bytes(4, "big"))
+        os.write(self.started, frames.PID.pack(pid))
         return pid
 
     def become_job(self, role: _socket.socket) -> None:
@@ -81,27 +93,12 @@ class Zygote:
             os.close(self.started)  # held by nobody but the zygote: the keeper sees its end
             os.close(self.ended)
             kind, request, fds = receive(role)
-            self.run(kind, request, self.settle(kind, fds), self.lock)
+            settle(kind, fds)
+            self.run(kind, request, self.lock)
         finally:
             leave(0)
 
-    def settle(self, kind: str, fds: list[int]) -> list[int]:
-        """Standard descriptors and those of the job; everything else is closed."""
-        stdin = stdout = self.null
-        if kind == "stdin":
-            stdin, stdout = fds[1:]
-            del fds[1:]
-        dup = os.dup2
-        dup(stdin, 0)
-        dup(stdout, 1)
-        dup(self.null, 2)
-        moved = [dup(fd, FIRST + i, False) for i, fd in enumerate(fds)]
-        os.closerange(3, FIRST)
-        os.closerange(FIRST + len(moved), 1024)
-        return moved
-
-    def run(self, kind: str, request: dict[str, Any], fds: list[int], lock: Callable[[], None]) -> None:
-        self.request = request
+    def run(self, kind: str, request: dict[str, Any], lock: child.Lock) -> None:
         modules = sys.modules
         for name in request["imports"]:
             if name not in modules and name.split(".")[0] not in NOT_FOR_JOBS:
@@ -109,9 +106,7 @@ class Zygote:
                     import_module(name)
         if request["seed"]:
             modules["random"].seed(request["seed"])
-        sys.setrecursionlimit(1000 + depth() + 1)  # the program gets what it has anywhere: 1000 frames of its own
-        gc.enable()
-        emit = child.emitter(fds[0])
+        emit = self.emit
         if kind == "calls":
             child.run_calls(request, emit, lock)
         elif kind == "stdin":
@@ -119,16 +114,16 @@ class Zygote:
         elif kind == "beside":
             child.run_beside(request, emit, lock)
         elif kind == "serve":
-            child.serve_calls(request, emit, child.receiver(fds[1]), lock)
+            child.serve_calls(request, emit, child.receiver(RECORDS + 1), lock)
         else:
-            child.run_judge(request, emit, child.receiver(fds[1]), child.emitter(fds[2]), lock)
+            child.run_judge(request, emit, child.receiver(RECORDS + 1), child.emitter(RECORDS + 2), lock)
 
-    def lock(self) -> None:
+    def lock(self, request: dict[str, Any]) -> None:
         """The last trusted act of a job: limits, an own uid (which also ends its being dumpable), no capability, the seccomp filter.
 
         Raises where one cannot be had.
         """
-        seconds = self.request["cpu"]
+        seconds = request["cpu"]
         resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
         self.uid_of_job()
         self.die_with_zygote()  # now: a change of uid forgets it; before, a job waits for its request, whose end it would see
@@ -145,14 +140,16 @@ class Zygote:
         """Do what every job does, on a request of our own, until the interpreter has specialised its byte code and filled its caches: what is
         written here is not written in a job, and so not copied."""
         ours, theirs = _socket.socketpair()
-        text = frames.framed(b"calls\0" + json.dumps(child.SAMPLE | {"imports": ["typing", "math"], "seed": 1, "cpu": 9}).encode())
+        null = os.open("/dev/null", os.O_WRONLY)
+        os.dup2(null, RECORDS)
+        text = frames.to_job("calls", json.dumps(child.SAMPLE | {"imports": ["typing", "math"], "seed": 1, "cpu": 9}).encode())
         for _ in range(20):
-            ours.sendmsg([text], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, self.null.to_bytes(4, sys.byteorder))])
+            ours.sendmsg([text], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, null.to_bytes(4, sys.byteorder))])
             kind, request, fds = receive(theirs)
-            self.run(kind, request, fds, nothing)
-            gc.disable()
+            self.run(kind, request, unlocked)
             os.close(fds[0])
-        sys.setrecursionlimit(1000)
+        for fd in (null, RECORDS):
+            os.close(fd)
         ours.close()
         theirs.close()
         del sys.modules["solution"]
@@ -162,22 +159,30 @@ def nothing() -> None:
     """Where there is nothing to do."""
 
 
-def receive(role: _socket.socket) -> tuple[str, dict[str, Any], list[int]]:
-    """What the keeper sent to this process: how to run, the request, the descriptors. Raises EOFError where the keeper has gone."""
+def unlocked(request: dict[str, Any]) -> None:
+    """For the zygote itself, which runs nobody's program."""
+
+
+def receive(role: _socket.socket) -> tuple[str, dict[str, Any], bytes]:
+    """What the keeper sent to this process: how to run, the request, the numbers of its descriptors. Raises IndexError where the keeper has gone."""
     text, passed, _, _ = role.recvmsg(FIRST_BYTES, 64)
-    if not text:
-        raise EOFError
-    missing = 4 + int.from_bytes(text[:4], "big") - len(text)
-    if missing:
-        parts = [text]
-        while missing:
-            parts.append(role.recv(min(missing, 1 << 20)))
-            missing -= len(parts[-1])
-        text = b"".join(parts)
-    end = text.index(0, 4)
-    numbers = passed[0][2]
-    fds = [int.from_bytes(numbers[at : at + 4], sys.byteorder) for at in range(0, len(numbers), 4)]
-    return text[4:end].decode(), json.loads(text[end + 1 :]), fds
+    while text[-1] != 10:  # a request ends with its line
+        text += role.recv(1 << 20)
+    return frames.ROLES[text[0] - 48], SCAN(text.decode("ascii"), 1)[0], passed[0][2][LOW_BYTE::4]
+
+
+def settle(kind: str, fds: bytes) -> None:
+    """Standard descriptors and those of the job; everything else is closed."""
+    dup = os.dup2
+    if kind == "stdin":
+        dup(fds[1], 0)
+        dup(fds[2], 1)
+        fds = fds[:1]
+    place = RECORDS
+    for fd in fds:
+        dup(fd, place, False)
+        place += 1
+    os.closerange(3, RECORDS)
 
 
 def depth() -> int:
@@ -218,6 +223,7 @@ def lock_in(settings: dict[str, Any]) -> int:
 def main(text: str) -> None:
     """Becomes the zygote and, in the process that was started, its keeper; `text`: the settings."""
     settings = json.loads(text)
+    huge.put_code_on_huge_pages()
     preload()
     sys.modules["_thread"].stack_size(16 << 20)
     abi = lock_in(settings)
@@ -241,7 +247,9 @@ def main(text: str) -> None:
         sys.modules["random"].seed(0)
         gc.collect()
         gc.freeze()
-        gc.disable()
+        with open("/dev/null", "wb") as null:
+            os.dup2(null.fileno(), 2)
+        zygote.filters[0]()
         zygote.serve()
     for fd in (started_in, ended_in):
         os.close(fd)
