@@ -31,7 +31,7 @@ PRELOADED = ("typing", "re", "math", "collections", "itertools", "functools", "h
 NOT_FOR_JOBS = frozenset(
     ["antigravity", "this", "idlelib", "turtle", "turtledemo", "tkinter", "ensurepip", "test", "lib2to3", "webbrowser", "_pyrepl"]
 )
-SCAN = json.scanner.make_scanner(json.JSONDecoder())  # what json.loads comes to, without what it looks at first: each is a page
+SCAN = json.scanner.make_scanner(json.JSONDecoder())  # type: ignore[arg-type]  # what json.loads comes to, without what it looks at first: each is a page
 READY = 2  # processes that wait for a job; a script and the program that it calls are two
 FIRST_BYTES = 8000  # most requests are shorter
 RECORDS = 200  # a job's own descriptors lie here and above, out of the way of those that its program opens
