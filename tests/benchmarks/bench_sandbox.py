@@ -20,11 +20,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from filters.sandbox import levels
 from filters.sandbox.checks import Check, read_checks
@@ -35,16 +37,17 @@ from filters.sandbox.pool import Sandbox
 
 TICK = os.sysconf("SC_CLK_TCK")
 CHUNKS, HEAVY = 8, 0.05
+Item = tuple[str, list[Check], str, str]  # program, checks, setup, the same as one plain script
 
 
-def programs(data: Path) -> dict[str, list[tuple[str, list[Check], str, str]]]:
-    """Per set: (program, checks, setup, the same as one plain script)."""
+def programs(data: Path) -> dict[str, list[Item]]:
+    """By set."""
 
     def rows(name: str) -> Iterator[dict[str, Any]]:
         with gzip.open(data / name, "rt", encoding="utf-8") as file:
             yield from map(json.loads, file)
 
-    sets: dict[str, list[tuple[str, list[Check], str, str]]] = {"HumanEval": [], "MBPP": []}
+    sets: dict[str, list[Item]] = {"HumanEval": [], "MBPP": []}
     for row in rows("HumanEval.jsonl.gz"):
         code = row["prompt"] + row["canonical_solution"]
         script = f"{row['test']}\ncheck({row['entry_point']})"
@@ -79,19 +82,38 @@ def _tree(pid: int) -> list[int]:
     return [pid, *(p for child in children for p in _tree(int(child)))]
 
 
-def run_fresh(scripts: Sequence[str], folder: Path) -> tuple[int, float, float]:
-    """(accepted, CPU seconds, seconds) of one interpreter per program."""
-    before, began, accepted = os.times(), time.perf_counter(), 0
-    for script in scripts:
-        path = folder / "program.py"
-        path.write_text(script, encoding="utf-8")
+class Cost(NamedTuple):
+    """Of running some programs."""
+
+    programs: int = 0
+    accepted: int = 0
+    cpu: float = 0.0  # seconds, of everybody who took part
+    clock: float = 0.0
+
+    def __add__(self, other: Any) -> Cost:
+        return Cost(*(a + b for a, b in zip(self, other)))
+
+
+def run_fresh(items: Sequence[Item], folder: Path, workers: int) -> Cost:
+    """One interpreter per program, `workers` at a time."""
+
+    def one(numbered: tuple[int, Item]) -> bool:
+        path = folder / f"program{numbered[0]}.py"
+        path.write_text(numbered[1][3], encoding="utf-8")
         done = subprocess.run([sys.executable, "-I", str(path)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=120, check=False)
-        accepted += done.returncode == 0
+        return done.returncode == 0
+
+    before, began = os.times(), time.perf_counter()
+    if workers == 1:
+        accepted = sum(map(one, enumerate(items)))
+    else:
+        with ThreadPoolExecutor(workers) as pool:
+            accepted = sum(pool.map(one, enumerate(items)))
     after = os.times()
-    return accepted, sum(after[:4]) - sum(before[:4]), time.perf_counter() - began
+    return Cost(len(items), accepted, sum(after[:4]) - sum(before[:4]), time.perf_counter() - began)
 
 
-def run_sandboxed(sandbox: Sandbox, items: Sequence[tuple[str, list[Check], str, str]]) -> tuple[int, float, float]:
+def run_sandboxed(sandbox: Sandbox, items: Sequence[Item]) -> Cost:
     before, began, accepted = cpu_of_sandbox(sandbox), time.perf_counter(), 0
     planned = [[(checks, p) for p in plan(code, checks, setup=setup)] for code, checks, setup, _ in items]
     results = sandbox.stream(item[0] for jobs in planned for _, item in jobs)
@@ -99,46 +121,46 @@ def run_sandboxed(sandbox: Sandbox, items: Sequence[tuple[str, list[Check], str,
         cells = [cell for checks, item in jobs for cell in judge(checks, item, next(results))]
         accepted += all(c.outcome == "pass" for c in cells)
     list(results)
-    return accepted, cpu_of_sandbox(sandbox) - before, time.perf_counter() - began
+    return Cost(len(items), accepted, cpu_of_sandbox(sandbox) - before, time.perf_counter() - began)
 
 
 def throughput(data: Path, names: Sequence[str], limit: int) -> None:
-    """Programs that compute for more than HEAVY seconds themselves cost every runner the same and are also left out of a second figure."""
+    """Each set in CHUNKS parts that every runner gets in turn, one worker at a time and as many as there are cores.
+
+    Programs that compute for more than HEAVY seconds themselves cost every runner the same; what they hide is told by `light`, without them.
+    """
+    cores = len(os.sched_getaffinity(0))
     for title, items in programs(data).items():
         items = items[: limit or None]
-        sandboxes = {name: Sandbox(levels.best(name).layers, levels.best(name).level, workers=1) for name in names}
-        alone = [max(r.cpu for r in sandboxes[names[-1]].run(job for job, _ in plan(c, k, setup=s))) for c, k, s, _ in items]
+        seen = {name: levels.best(name) for name in names}
+        sandboxes = {(name, n): Sandbox(seen[name].layers, seen[name].level, workers=n) for name in names for n in (1, cores)}
+        alone = [max(r.cpu for r in sandboxes[names[-1], 1].run(job for job, _ in plan(c, k, setup=s))) for c, k, s, _ in items]
         for sandbox in sandboxes.values():
-            run_sandboxed(sandbox, items[:8])
+            run_sandboxed(sandbox, items[: 8 * cores])
         light = [item for item, cpu in zip(items, alone) if cpu <= HEAVY]
         heavy = [item for item, cpu in zip(items, alone) if cpu > HEAVY]
-        parts = [light[chunk::CHUNKS] for chunk in range(CHUNKS)]
-        totals = {name: [[0.0, 0.0, 0.0], [0.0, 0.0, 0.0]] for name in ("fresh", *names)}
+        costs: dict[tuple[str, int, str], Cost] = defaultdict(Cost)
         with tempfile.TemporaryDirectory() as folder:
-            for kind, part in [*((0, p) for p in parts), (1, heavy)]:
-                measured = {"fresh": run_fresh([i[3] for i in part], Path(folder))}
-                measured |= {name: run_sandboxed(sandbox, part) for name, sandbox in sandboxes.items()}
-                for name, figures in measured.items():
-                    totals[name][kind] = [a + b for a, b in zip(totals[name][kind], figures)]
-        for name, (few, many) in totals.items():
-            every = [a + b for a, b in zip(few, many)]
-            line: dict[str, Any] = {"set": title, "runner": name, "programs": len(items), "accepted": int(every[0])}
-            line |= {
-                "per_cpu_second": round(len(items) / every[1], 1),
-                "light_programs": len(light),
-                "light_per_cpu_second": round(len(light) / few[1], 1),
-            }
-            if name != "fresh":
-                plain = [a + b for a, b in zip(*totals["fresh"])]
-                line |= {
-                    "isolation": sandboxes[name].isolation,
-                    "ratio": round(plain[1] / every[1], 2),
-                    "ratio_light": round(totals["fresh"][0][1] / few[1], 2),
-                }
-                line |= {"ratio_light_clock": round(totals["fresh"][0][2] / few[2], 2)}
-            print(json.dumps(line), flush=True)
+            for weight, part in [*(("light", light[chunk::CHUNKS]) for chunk in range(CHUNKS)), ("heavy", heavy)]:
+                for n in (1, cores):
+                    costs["fresh", n, weight] += run_fresh(part, Path(folder), n)
+                    for name in names:
+                        costs[name, n, weight] += run_sandboxed(sandboxes[name, n], part)
         for sandbox in sandboxes.values():
             sandbox.close()
+        for name in ("fresh", *names):
+            for n in (1, cores):
+                cost = {"light": costs[name, n, "light"], "all": costs[name, n, "light"] + costs[name, n, "heavy"]}
+                plain = {"light": costs["fresh", n, "light"], "all": costs["fresh", n, "light"] + costs["fresh", n, "heavy"]}
+                line: dict[str, Any] = {"set": title, "runner": name, "workers": n, "programs": len(items), "accepted": cost["all"].accepted}
+                line |= {"heavy": len(heavy), "heavy_seconds": round(sum(cpu for cpu in alone if cpu > HEAVY), 2)}
+                for which in cost:
+                    line[f"{which}_per_second"] = round(cost[which].programs / cost[which].clock, 1)
+                    line[f"{which}_per_cpu_second"] = round(cost[which].programs / cost[which].cpu, 1)
+                    if name != "fresh":
+                        line[f"{which}_times_fresh"] = round(plain[which].clock / cost[which].clock, 2)
+                        line[f"{which}_times_fresh_by_cpu"] = round(plain[which].cpu / cost[which].cpu, 2)
+                print(json.dumps(line), flush=True)
 
 
 def matrix(problems: int, size: int) -> None:
