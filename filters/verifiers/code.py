@@ -85,7 +85,7 @@ class CodeVerifier:
         self._open = runner or open_runner
         self._cache: OrderedDict[str, Verdict] = OrderedDict()
         self._limits: dict[str, Limits] = {}
-        self._slow: set[str] = set()  # problems whose reference itself is out of time: a program's being late says nothing there
+        self._slow: set[str] = set()  # problems whose reference itself is out of time or memory: a program's being so says nothing there
         self._lock = threading.Lock()
 
     def check_problem(self, problem: Problem) -> str:
@@ -187,7 +187,7 @@ class CodeVerifier:
         done = [cell for cells in tests for cell in cells if cell is not None]
         passed = [all(c is not None and c.outcome == "pass" for c in cells) for cells in tests]
         outcome: Outcome = "pass" if all(passed) else "unknown" if all(c.outcome in ("pass", "broken") for c in done) else "fail"
-        slow = outcome == "fail" and case.problem.id in self._slow and all(c.outcome in ("pass", "timeout") for c in done)
+        slow = outcome == "fail" and case.problem.id in self._slow and all(_unfinished(c) or c.outcome == "pass" for c in done)
         outcome = "unknown" if slow else outcome
         reward = float(outcome == "pass")
         if _counts_all(case.problem) and outcome == "fail":
@@ -198,7 +198,7 @@ class CodeVerifier:
             cell = next(c for c in tests[bad] if c is not None and c.outcome != "pass")
             reason = f"test {bad + 1} of {len(tests)}: {cell.outcome}: {cell.detail}"
         if slow:
-            reason = f"its reference itself takes more than {REFERENCE_LIMITS.test:g} s; {reason}"
+            reason = f"its reference itself takes more than {REFERENCE_LIMITS.test:g} s or the memory there is; {reason}"
         weak = BESIDE if any(check.kind == "beside" for check in case.checks) else ""
         said, ms = _printable(reason), 1e3 * case.cpu
         return Verdict(outcome, reward, said, self.name, problem_id=case.problem.id, ms=ms, isolation=isolation, integrity=weak)
@@ -245,7 +245,7 @@ class CodeVerifier:
         for case in cases:
             most, total = slowest[case.problem.id]
             held = all(c.outcome == "pass" for c in case.cells.values())
-            if not held and all(c.outcome in ("pass", "timeout") for c in case.cells.values()):
+            if not held and all(_unfinished(c) or c.outcome == "pass" for c in case.cells.values()):
                 self._slow.add(case.problem.id)
             test = max(REFERENCE_FLOOR, REFERENCE_FACTOR * most)
             self._limits[case.problem.id] = Limits(test, max(10.0, test, REFERENCE_FACTOR * total)) if held else Limits()
@@ -254,6 +254,11 @@ class CodeVerifier:
 def _results(runner: Runner, jobs: list[Job]) -> Iterator[Result]:
     stream = getattr(runner, "stream", None)
     return stream(jobs) if stream is not None else iter(runner.run(jobs))
+
+
+def _unfinished(cell: Cell) -> bool:
+    """Whether time or memory ended it, not what it computed."""
+    return cell.outcome == "timeout" or (cell.outcome == "error" and " raised MemoryError" in cell.detail)
 
 
 def _counts_all(problem: Problem) -> bool:

@@ -250,3 +250,13 @@ def test_late_is_unknown_where_the_reference_itself_is_out_of_time(monkeypatch: 
     verdicts = code.CodeVerifier().verify_batch([(problem, slow + "\n"), (problem, "def f(n):\n    return 2"), (problem, "def f(n):\n    return n")])
     assert [v.outcome for v in verdicts] == ["unknown", "fail", "pass"]
     assert "its reference itself takes more than" in verdicts[0].reason
+
+
+def test_a_program_without_memory_is_unknown_where_the_reference_has_not_enough_either() -> None:
+    large = "def f(n):\n    return len([0] * 10**n)"
+    tests = [{"call": "f(1)", "expected": 10}, {"call": "f(12)", "expected": 10**12}]
+    problem = Problem("p", large, "code", {"tests": tests, "entry": "f"})
+    programs = [large + "\n", "def f(n):\n    return 10", "def f(n):\n    return 10**n", "def f(n):\n    raise ValueError"]
+    assert [v.outcome for v in CodeVerifier().verify_batch([(problem, p) for p in programs])] == ["unknown", "fail", "pass", "fail"]
+    light = Problem("p", "def f(n):\n    return 10**n", "code", {"tests": tests, "entry": "f"})
+    assert CodeVerifier().verify(light, large).outcome == "fail"
