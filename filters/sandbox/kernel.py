@@ -97,14 +97,13 @@ def drop_capabilities() -> None:
     _checked(_libc.capset(ctypes.c_char_p(header), ctypes.c_char_p(bytes(24))), "capset")
 
 
-def prepared(option: int, value: int, pointer: object = None) -> Callable[[], None]:
-    """`prctl` with everything made ready here, once, not in every job."""
-    arguments = (option, ctypes.c_ulong(value), ctypes.cast(pointer, ctypes.c_void_p), ctypes.c_ulong(0), ctypes.c_ulong(0))  # type: ignore[arg-type]
-    call = _libc.prctl
+def prepared(option: int, value: int, pointer: object = 0) -> Callable[[], None]:
+    """`prctl` with everything made ready here, once, not in every job: plain numbers, and a library that keeps no errno."""
+    call, arguments = ctypes.CDLL(None).prctl, (option, value, pointer, 0, 0)
 
     def run() -> None:
         if call(*arguments) != 0:
-            raise OSError(ctypes.get_errno(), f"prctl {option}")
+            raise OSError(f"prctl {option}")
 
     return run
 
@@ -113,7 +112,7 @@ def seccomp_loader(filters: bytes) -> Callable[[], None]:
     """A function that puts the filter in force for good."""
     code = ctypes.create_string_buffer(filters, len(filters))
     program = ctypes.create_string_buffer(struct.pack("HxxxxxxQ", len(filters) // 8, ctypes.addressof(code)))
-    load = prepared(PR_SET_SECCOMP, 2, program)
+    load = prepared(PR_SET_SECCOMP, 2, ctypes.byref(program))
     _kept.extend((code, program))
     return load
 

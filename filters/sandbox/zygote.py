@@ -18,8 +18,9 @@ import resource
 import signal
 import sys
 import time
+from collections.abc import Callable
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import child
 import frames
@@ -32,6 +33,7 @@ NOT_FOR_JOBS = frozenset(
     ["antigravity", "this", "idlelib", "turtle", "turtledemo", "tkinter", "ensurepip", "test", "lib2to3", "webbrowser", "_pyrepl"]
 )
 SCAN = json.scanner.make_scanner(json.JSONDecoder())  # type: ignore[arg-type]  # what json.loads comes to, without what it looks at first: each is a page
+ROLES = frames.ROLES
 READY = 2  # processes that wait for a job; a script and the program that it calls are two
 FIRST_BYTES = 8000  # most requests are shorter
 RECORDS = 200  # a job's own descriptors lie here and above, out of the way of those that its program opens
@@ -50,21 +52,20 @@ class Line(NamedTuple):
 
 class Zygote:
     """Whatever a job touches for the first time costs it a page (a copy of it, if only to count a reference): so what can be made ready here is, and
-    the way from the fork to the program uses few different things."""
+    the way from the fork to the program is closures that hold what they use: to look a name up touches more than to use what it names."""
 
     def __init__(self, settings: dict[str, Any], started: int, ended: int, ready: tuple[_socket.socket, ...]) -> None:
-        self.settings = settings
         self.started, self.ended, self.ready = started, ended, ready
-        self.jobs = 0
-        death = kernel.PR_SET_PDEATHSIG, signal.SIGKILL
-        self.die_with_zygote = nothing if settings["namespaces"] else kernel.prepared(*death)  # there, the end of process 1 is everybody's
-        self.uid_of_job = self.own_uid if settings["drop"] else kernel.drop_capabilities if settings["capable"] else nothing
-        self.filters = [kernel.seccomp_loader(bytes.fromhex(text)) for text in settings["seccomp"]] or [nothing, nothing]
-        self.load_seccomp = self.filters[1]
-        self.emit = child.emitter(RECORDS)
+        self.first_uid, self.uids, self.jobs = settings["first_uid"], settings["uids"], 0
+        self.uid = [0]  # of the next job
+        self.run = runner()
+        filters = [kernel.seccomp_loader(bytes.fromhex(text)) for text in settings["seccomp"]]
+        self.confine = filters[0] if filters else nothing
+        self.become_job = self.starter(locker(settings, self.uid, filters[1] if filters else nothing))
 
     def serve(self) -> None:
         """Until the keeper has gone. Whoever waits at a socket has it alone: the next one there is forked when he has ended."""
+        self.confine()
         sys.setrecursionlimit(1000 + depth() + BELOW)  # the program gets what it has anywhere: 1000 frames of its own
         look, wait, clock, write, describe = os.waitid, os.waitpid, time.clock_gettime, os.write, frames.END.pack
         pids = [self.fork(role) for role in self.ready]
@@ -80,61 +81,29 @@ class Zygote:
     def fork(self, role: _socket.socket) -> int:
         """A process that stands ready for a job."""
         self.jobs += 1
+        self.uid[0] = self.first_uid + self.jobs % self.uids
         pid = os.fork()
         if pid == 0:
             self.become_job(role)
         os.write(self.started, frames.PID.pack(pid))
         return pid
 
-    def become_job(self, role: _socket.socket) -> None:
-        """In the forked process: only the pipes that came with the request stay open, then the program runs. Never returns."""
-        leave = os._exit
-        try:
-            os.close(self.started)  # held by nobody but the zygote: the keeper sees its end
-            os.close(self.ended)
-            kind, request, fds = receive(role)
-            settle(kind, fds)
-            self.run(kind, request, self.lock)
-        finally:
-            leave(0)
+    def starter(self, lock: child.Lock) -> Callable[[_socket.socket], NoReturn]:
+        leave, close, settle, run = os._exit, os.close, settler(), self.run
+        zygotes_own = self.started, self.ended
 
-    def run(self, kind: str, request: dict[str, Any], lock: child.Lock) -> None:
-        modules = sys.modules
-        for name in request["imports"]:
-            if name not in modules and name.split(".")[0] not in NOT_FOR_JOBS:
-                with contextlib.suppress(Exception):  # the program will meet it itself
-                    import_module(name)
-        if request["seed"]:
-            modules["random"].seed(request["seed"])
-        emit = self.emit
-        if kind == "calls":
-            child.run_calls(request, emit, lock)
-        elif kind == "stdin":
-            child.run_stdin(request, emit, lock)
-        elif kind == "beside":
-            child.run_beside(request, emit, lock)
-        elif kind == "serve":
-            child.serve_calls(request, emit, child.receiver(RECORDS + 1), lock)
-        else:
-            child.run_judge(request, emit, child.receiver(RECORDS + 1), child.emitter(RECORDS + 2), lock)
+        def become_job(role: _socket.socket) -> NoReturn:
+            """In the forked process: only the pipes that came with the request stay open, then the program runs."""
+            try:
+                for fd in zygotes_own:  # held by nobody but the zygote: the keeper sees its end
+                    close(fd)
+                kind, request, fds = receive(role)
+                settle(kind, fds)
+                run(kind, request, lock)
+            finally:
+                leave(0)
 
-    def lock(self, request: dict[str, Any]) -> None:
-        """The last trusted act of a job: limits, an own uid (which also ends its being dumpable), no capability, the seccomp filter.
-
-        Raises where one cannot be had.
-        """
-        seconds = request["cpu"]
-        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
-        self.uid_of_job()
-        self.die_with_zygote()  # now: a change of uid forgets it; before, a job waits for its request, whose end it would see
-        if threads := self.settings["threads"]:
-            resource.setrlimit(resource.RLIMIT_NPROC, (threads, threads))
-        self.load_seccomp()
-
-    def own_uid(self) -> None:
-        uid = self.settings["first_uid"] + self.jobs % self.settings["uids"]
-        os.setresgid(uid, uid, uid)
-        os.setresuid(uid, uid, uid)
+        return become_job
 
     def warm(self) -> None:
         """Do what every job does, on a request of our own, until the interpreter has specialised its byte code and filled its caches: what is
@@ -168,21 +137,81 @@ def receive(role: _socket.socket) -> tuple[str, dict[str, Any], bytes]:
     text, passed, _, _ = role.recvmsg(FIRST_BYTES, 64)
     while text[-1] != 10:  # a request ends with its line
         text += role.recv(1 << 20)
-    return frames.ROLES[text[0] - 48], SCAN(text.decode("ascii"), 1)[0], passed[0][2][LOW_BYTE::4]
+    return ROLES[text[0] - 48], SCAN(text.decode("ascii"), 1)[0], passed[0][2][LOW_BYTE::4]
 
 
-def settle(kind: str, fds: bytes) -> None:
-    """Standard descriptors and those of the job; everything else is closed."""
-    dup = os.dup2
+def settler() -> Callable[[str, bytes], None]:
+    dup, close_all, first = os.dup2, os.closerange, RECORDS
+
+    def settle(kind: str, fds: bytes) -> None:
+        """Standard descriptors and those of the job; everything else is closed."""
+        if kind == "stdin":
+            dup(fds[1], 0)
+            dup(fds[2], 1)
+            fds = fds[:1]
+        place = first
+        for fd in fds:
+            dup(fd, place)
+            place += 1
+        close_all(3, first)
+
+    return settle
+
+
+def runner() -> Callable[[str, dict[str, Any], child.Lock], None]:
+    modules, emit, run_calls, other = sys.modules, child.emitter(RECORDS), child.run_calls, run_other
+
+    def run(kind: str, request: dict[str, Any], lock: child.Lock) -> None:
+        for name in request["imports"]:
+            if name not in modules and name.split(".")[0] not in NOT_FOR_JOBS:
+                with contextlib.suppress(Exception):  # the program will meet it itself
+                    import_module(name)
+        if request["seed"]:
+            modules["random"].seed(request["seed"])
+        if kind == "calls":
+            run_calls(request, emit, lock)
+        else:
+            other(kind, request, emit, lock)
+
+    return run
+
+
+def run_other(kind: str, request: dict[str, Any], emit: child.Emit, lock: child.Lock) -> None:
     if kind == "stdin":
-        dup(fds[1], 0)
-        dup(fds[2], 1)
-        fds = fds[:1]
-    place = RECORDS
-    for fd in fds:
-        dup(fd, place, False)
-        place += 1
-    os.closerange(3, RECORDS)
+        child.run_stdin(request, emit, lock)
+    elif kind == "beside":
+        child.run_beside(request, emit, lock)
+    elif kind == "serve":
+        child.serve_calls(request, emit, child.receiver(RECORDS + 1), lock)
+    else:
+        child.run_judge(request, emit, child.receiver(RECORDS + 1), child.emitter(RECORDS + 2), lock)
+
+
+def locker(settings: dict[str, Any], uid: list[int], load_seccomp: Callable[[], None]) -> child.Lock:
+    set_limit, cpu, processes, threads = resource.setrlimit, resource.RLIMIT_CPU, resource.RLIMIT_NPROC, settings["threads"]
+    set_uid, set_gid, own_uid, capable = os.setresuid, os.setresgid, settings["drop"], settings["capable"]
+    die_with_zygote = None if settings["namespaces"] else kernel.prepared(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+
+    def lock(request: dict[str, Any]) -> None:
+        """The last trusted act of a job: limits, an own uid (which also ends its being dumpable), no capability, the seccomp filter.
+
+        Raises where one cannot be had.
+        """
+        seconds = request["cpu"]
+        set_limit(cpu, (seconds, seconds + 1))
+        if own_uid:
+            own = uid[0]
+            set_gid(own, own, own)
+            set_uid(own, own, own)
+        elif capable:
+            kernel.drop_capabilities()
+        if die_with_zygote:  # in namespaces, the end of process 1 is everybody's
+            die_with_zygote()  # now: a change of uid forgets it; before, a job waits for its request, whose end it would see
+        if threads:
+            set_limit(processes, (threads, threads))
+        load_seccomp()
+
+    return lock
 
 
 def depth() -> int:
@@ -249,7 +278,6 @@ def main(text: str) -> None:
         gc.freeze()
         with open("/dev/null", "wb") as null:
             os.dup2(null.fileno(), 2)
-        zygote.filters[0]()
         zygote.serve()
     for fd in (started_in, ended_in):
         os.close(fd)
