@@ -65,7 +65,6 @@ class Zygote:
 
     def serve(self) -> None:
         """Until the keeper has gone. Whoever waits at a socket has it alone: the next one there is forked when he has ended."""
-        self.confine()
         sys.setrecursionlimit(1000 + depth() + BELOW)  # the program gets what it has anywhere: 1000 frames of its own
         look, wait, clock, write, describe = os.waitid, os.waitpid, time.clock_gettime, os.write, frames.END.pack
         pids = [self.fork(role) for role in self.ready]
@@ -276,7 +275,8 @@ def main(text: str) -> None:
         sys.modules["random"].seed(0)
         gc.collect()
         gc.freeze()
-        with open("/dev/null", "wb") as null:
+        zygote.confine()
+        with open("/dev/null", "wb") as null:  # what goes wrong from here on concerns one job
             os.dup2(null.fileno(), 2)
         zygote.serve()
     for fd in (started_in, ended_in):
