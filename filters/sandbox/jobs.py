@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal, Protocol
@@ -88,6 +89,12 @@ class Runner(Protocol):
     def run(self, jobs: list[Job]) -> list[Result]:
         """Results in the order of `jobs`."""
         ...
+
+
+def results(runner: Runner, jobs: list[Job]) -> Iterator[Result]:
+    """In the order of `jobs`; as they come, where the place can: whoever judges them then does so while others run."""
+    stream = getattr(runner, "stream", None)
+    return iter(runner.run(jobs)) if stream is None else stream(jobs)
 
 
 @lru_cache(maxsize=4096)

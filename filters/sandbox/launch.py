@@ -1,7 +1,8 @@
 """First stage of a zygote: makes its namespaces and its small read-only world, then becomes (or waits for) the zygote.
 
 Run as a script by `filters.sandbox.supervisor` with one argument, a JSON plan:
-`{"namespaces": bool, "control": fd, "prefixes": [paths], "code": folder of these files, "python": executable, "stack": bytes, "zygote": {…}}`.
+`{"namespaces": bool, "control": fd, "prefixes": [paths], "code": folder of these files, "python": executable, "stack": bytes, "core":
+number or null, "zygote": {…}}`.
 With namespaces: user (only as an ordinary user), mount, pid, net, ipc, uts; the new root is a tmpfs that holds the interpreter read-only, four
 devices and a small writable folder, no /proc and no /sys. The zygote is pid 1 there, so whatever runs with it dies with it.
 Standard library only; nothing in process imports it.
@@ -109,6 +110,9 @@ def main() -> None:
 
     with contextlib.suppress(OSError):  # a container may forbid it; then only the order of sets of objects may vary
         kernel.no_randomisation()
+    if plan["core"] is not None:
+        with contextlib.suppress(OSError):  # the core may have gone meanwhile
+            os.sched_setaffinity(0, [plan["core"]])
     os.umask(0o022)
     if not plan["namespaces"]:
         os.chdir("/")

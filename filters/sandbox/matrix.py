@@ -10,7 +10,7 @@ from typing import Any
 
 from filters.sandbox import wire
 from filters.sandbox.checks import Check
-from filters.sandbox.jobs import Limits, Runner
+from filters.sandbox.jobs import Limits, Runner, results
 from filters.sandbox.judging import Cell, Planned, judge, plan
 
 MAX_RESTARTS, MAX_HANGS = 8, 3  # of one program, after crashes and after timeouts; what is left then counts as failed like the last
@@ -63,9 +63,8 @@ def _run_shard(runner: Runner, programs: Sequence[str], checks: Sequence[Check],
     for restart in range(MAX_RESTARTS + 1):
         if not waiting:
             break
-        results = runner.run([item[0] for _, item in waiting])
         again: list[tuple[str, Planned]] = []
-        for (program, item), result in zip(waiting, results):
+        for (program, item), result in zip(waiting, results(runner, [item[0] for _, item in waiting])):
             found = judge(checks, item, result)
             reached = len(result.records)  # the first record says that the program was loaded
             job, indices = item

@@ -29,7 +29,11 @@ class Sandbox:
 
     def __init__(self, layers: Layers, isolation: str = "", workers: int = 0) -> None:
         self.layers, self.isolation = layers, isolation
-        self.workers = workers or len(os.sched_getaffinity(0))
+        cores = sorted(os.sched_getaffinity(0))
+        self.workers = workers or len(cores)
+        # A worker per core stays on its core: what a fork copies from is in that core's cache, and no other has to be told of it. With fewer workers
+        # than cores, a process is forked on one core while a job runs on the next, and two sandboxes would choose the same ones.
+        self._cores: list[int | None] = [*cores] if self.workers == len(cores) > 1 else [None]
         self._zygotes: list[Zygote] = []
         self._lock = threading.RLock()
         self._owner = os.getpid()
@@ -66,8 +70,11 @@ class Sandbox:
 
     def zygotes(self, wanted: int) -> list[Zygote]:
         while len(self._zygotes) < min(wanted, self.workers):
-            self._zygotes.append(Zygote(self.layers, len(self._zygotes)))
+            self._zygotes.append(self._zygote(len(self._zygotes)))
         return self._zygotes
+
+    def _zygote(self, at: int) -> Zygote:
+        return Zygote(self.layers, at, self._cores[at % len(self._cores)])
 
     def replace(self, zygote: Zygote, why: str) -> None:
         self._failures = self._failures + 1 if not zygote.ready else 0
@@ -77,7 +84,7 @@ class Sandbox:
         if self._failures > 2:
             self._zygotes.remove(zygote)
             raise SynthError(f"the sandbox does not start at {self.isolation or 'this level'}: {why}")
-        self._zygotes[at] = Zygote(self.layers, at)
+        self._zygotes[at] = self._zygote(at)
 
 
 class _Run:

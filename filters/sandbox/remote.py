@@ -46,7 +46,7 @@ def emit(record, mark={mark!r}):
     while data:
         data = data[os.write(out, data):]
 random.seed(request["seed"])
-lock = lambda: None
+lock = lambda request: None
 if request["kind"] == "judge":
     asked, ask = os.pipe()
     answered, answer = os.pipe()

@@ -45,9 +45,9 @@ class ZygoteLost(Exception):
 
 
 class Zygote:
-    """Start-up is asynchronous: `ready` turns true with the first message. Requests are answered in order."""
+    """Start-up is asynchronous: `ready` turns true with the first message. Requests are answered in order. `core`: where it and its jobs stay."""
 
-    def __init__(self, layers: Layers, index: int = 0) -> None:
+    def __init__(self, layers: Layers, index: int = 0, core: int | None = None) -> None:
         ours, theirs = socket.socketpair()
         self.layers, self.socket = layers, ours
         self.ready, self.hello = False, {}  # type: bool, dict[str, Any]
@@ -55,7 +55,7 @@ class Zygote:
         self._inbox, self._outbox = bytearray(), bytearray()
         try:
             self.process = subprocess.Popen(
-                _command(layers, theirs.fileno(), index),
+                _command(layers, theirs.fileno(), index, core),
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -154,7 +154,7 @@ def interpreter() -> tuple[str, list[str]]:
     return python, [p for p in prefixes if p != "/"]
 
 
-def _command(layers: Layers, control: int, index: int) -> list[str]:
+def _command(layers: Layers, control: int, index: int, core: int | None) -> list[str]:
     python, prefixes = interpreter()
     inside = layers.namespaces
     code = "/synth-sandbox" if inside else str(HERE)
@@ -178,6 +178,7 @@ def _command(layers: Layers, control: int, index: int) -> list[str]:
     plan = {
         "namespaces": inside and not layers.bubblewrap,
         "control": control,
+        "core": core,
         "prefixes": prefixes,
         "code": str(HERE) if not layers.bubblewrap else code,
         "python": python,

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,7 +21,7 @@ from data.ids import content_hash
 from data.records import Outcome, Problem, Verdict
 from filters.sandbox.checks import Check, read_checks
 from filters.sandbox.compare import ATOL, RTOL
-from filters.sandbox.jobs import Job, Limits, Result, Runner
+from filters.sandbox.jobs import Limits, Runner, results
 from filters.sandbox.judging import BESIDE, Cell, Planned, judge, plan
 from filters.sandbox.remote import open_runner
 from filters.verifiers.base import register_verifier
@@ -158,7 +158,7 @@ class CodeVerifier:
         for again in (False, True):
             flat = [(case, item) for case, items in zip(cases, wanted) for item in items]
             late: dict[int, list[Planned]] = {}
-            for (case, item), result in zip(flat, _results(runner, [item[0] for _, item in flat])):
+            for (case, item), result in zip(flat, results(runner, [item[0] for _, item in flat])):
                 case.cpu += result.cpu
                 case.cells.update(zip(item[1], judge(case.checks, item, result)))
                 near = result.cpu < case.limits.test / 2 or case.limits.test < Limits().test
@@ -238,7 +238,7 @@ class CodeVerifier:
             cases.append(case)
         flat = [(case, item) for case in cases for item in case.planned]
         slowest: dict[str, tuple[float, float]] = {}
-        for (case, item), result in zip(flat, _results(runner, [item[0] for _, item in flat])):
+        for (case, item), result in zip(flat, results(runner, [item[0] for _, item in flat])):
             case.cells.update(zip(item[1], judge(case.checks, item, result)))
             most, total = slowest.get(case.problem.id, (0.0, 0.0))
             slowest[case.problem.id] = max(most, *result.times, 0.0), max(total, result.cpu)
@@ -249,11 +249,6 @@ class CodeVerifier:
                 self._slow.add(case.problem.id)
             test = max(REFERENCE_FLOOR, REFERENCE_FACTOR * most)
             self._limits[case.problem.id] = Limits(test, max(10.0, test, REFERENCE_FACTOR * total)) if held else Limits()
-
-
-def _results(runner: Runner, jobs: list[Job]) -> Iterator[Result]:
-    stream = getattr(runner, "stream", None)
-    return stream(jobs) if stream is not None else iter(runner.run(jobs))
 
 
 def _unfinished(cell: Cell) -> bool:

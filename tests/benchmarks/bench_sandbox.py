@@ -2,9 +2,9 @@
 
     python tests/benchmarks/bench_sandbox.py [throughput|matrix|soak|told] [--data ../shared/data] [--levels L1,L3] [--programs N]
 
-throughput: programs per second at each level and the ratio to fresh processes, interleaved in chunks; CPU seconds of everything involved (this
-process, zygotes, jobs, fresh interpreters), so that a busy machine does not change the figure; the clock's ratio is given too.
-matrix: 16 programs × 16 tests over 100 problems beside the ideal, cells / (single-cell rate × workers).
+throughput: programs per second at each level and the ratio to fresh processes, interleaved in chunks, by the clock and by the CPU seconds of
+everything involved (this process, zygotes, jobs, fresh interpreters): one at a time, and as many as there are cores on both sides.
+matrix: 16 programs × 16 tests over 100 problems beside the ideal, cells / (rate of one worker on one core × cores), interleaved.
 soak: 10,000 programs in a row; processes, descriptors and memory before and after.
 told: correct and buggy solutions of a file that is not ours (`--pack`, rows as in HumanEvalPack: prompt, canonical_solution, buggy_solution, test,
 entry_point), through the `code` verifier: how many of each are judged rightly. Prints one JSON line per figure.
@@ -21,9 +21,9 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,7 +36,7 @@ from filters.sandbox.matrix import run_matrix
 from filters.sandbox.pool import Sandbox
 
 TICK = os.sysconf("SC_CLK_TCK")
-CHUNKS, HEAVY = 8, 0.05
+CHUNKS, MATRIX_CHUNKS, HEAVY = 8, 20, 0.05
 Item = tuple[str, list[Check], str, str]  # program, checks, setup, the same as one plain script
 
 
@@ -164,38 +164,45 @@ def throughput(data: Path, names: Sequence[str], limit: int) -> None:
 
 
 def matrix(problems: int, size: int) -> None:
-    """Programs that differ, tests that some of them fail: per problem `size` programs × `size` tests."""
-    workers = len(os.sched_getaffinity(0))
+    """Programs that differ, tests that some of them fail: per problem `size` programs × `size` tests.
+
+    The rate that the ideal is made of is that of one worker on one core, its supervisor included; a worker alone on the whole machine uses more than
+    one core (the next process is forked beside the job that runs), so its rate times the cores is more than the machine has: `ratio_free`.
+    """
+    cores = sorted(os.sched_getaffinity(0))
     seen = levels.best()
     tests = [[c] for c in _checks([f"assert f({k}) == {k * k + 1}" for k in range(size)])]
-    made = [[f"def f(x):\n    return x * x + 1 + (x == {p}) * {q}\n" for p in range(size)] for q in range(problems)]
-    with Sandbox(seen.layers, seen.level, workers=1) as alone:
-        run_matrix(alone, made[0], tests)
-        single = measured(lambda: [run_matrix(alone, [program], tests) for programs in made[:8] for program in programs])
-    rate = 8 * size * size / single
-    with Sandbox(seen.layers, seen.level, workers=workers) as sandbox:
-        run_matrix(sandbox, made[0], tests)
-        taken = measured(lambda: [run_matrix(sandbox, programs, tests) for programs in made])
-    ideal = problems * size * size / (rate * workers)
-    line = {
-        "figure": "matrix",
-        "problems": problems,
-        "cells": problems * size * size,
-        "workers": workers,
-        "cells_per_second": round(problems * size * size / taken),
-    }
-    print(
-        json.dumps(
-            line
-            | {"single_worker_cells_per_second": round(rate), "seconds": round(taken, 2), "ideal": round(ideal, 2), "ratio": round(taken / ideal, 3)}
-        )
-    )
+    counter = iter(range(10**9))
 
+    def fresh() -> list[str]:
+        """Programs that nobody has seen: equal ones are not run twice."""
+        q = next(counter)
+        return [f"def f(x):\n    return x * x + 1 + (x == {p}) * {q}\n" for p in range(size)]
 
-def measured(action: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    action()
-    return time.perf_counter() - began
+    with ExitStack() as stack:
+        sandboxes = {}
+        for name, on, workers in (("one core", cores[:1], 1), ("free", cores, 1), ("all", cores, len(cores))):
+            os.sched_setaffinity(0, on)  # whoever is started now stays there
+            sandboxes[name] = (stack.enter_context(Sandbox(seen.layers, seen.level, workers=workers)), on)
+            run_matrix(sandboxes[name][0], fresh(), tests)
+        cells: dict[str, int] = dict.fromkeys(sandboxes, 0)
+        seconds: dict[str, float] = dict.fromkeys(sandboxes, 0.0)
+        for chunk in range(MATRIX_CHUNKS):
+            for name, (sandbox, on) in sandboxes.items():
+                os.sched_setaffinity(0, on)
+                count = problems // MATRIX_CHUNKS + (chunk < problems % MATRIX_CHUNKS) if name == "all" else 2
+                made = [fresh() for _ in range(count)]
+                began = time.perf_counter()
+                for programs in made:
+                    run_matrix(sandbox, programs, tests)
+                seconds[name] += time.perf_counter() - began
+                cells[name] += count * size * size
+        os.sched_setaffinity(0, cores)
+    rate = {name: cells[name] / seconds[name] for name in sandboxes}
+    line = {"figure": "matrix", "problems": problems, "cells": cells["all"], "workers": len(cores), "seconds": round(seconds["all"], 2)}
+    line |= {f"{name.replace(' ', '_')}_cells_per_second": round(rate[name]) for name in rate}
+    line |= {"ratio": round(rate["one core"] * len(cores) / rate["all"], 3), "ratio_free": round(rate["free"] * len(cores) / rate["all"], 3)}
+    print(json.dumps(line))
 
 
 def soak(count: int) -> None:

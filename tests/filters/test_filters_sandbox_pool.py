@@ -138,6 +138,18 @@ def test_nothing_grows_over_many_jobs(sandbox: Sandbox) -> None:
     assert [r.status for r in results[:5]] == ["ended", "ended", "ended", "ended", "timeout"]
 
 
+def test_a_worker_per_core_stays_on_its_core_and_fewer_go_where_they_like() -> None:
+    cores = os.sched_getaffinity(0)
+    if len(cores) < 2:
+        pytest.skip("one core")
+    where = Job("calls", "import os", calls=("sorted(os.sched_getaffinity(0))",))
+    with Sandbox(levels.best().layers, workers=len(cores)) as full, Sandbox(levels.best().layers, workers=1) as single:
+        seen = {tuple(value(r)[1:]) for r in full.run([where] * 8 * len(cores))}  # type: ignore[index]
+        assert seen <= {(core,) for core in cores} and len(full._zygotes) == len(cores)
+        assert [os.sched_getaffinity(z.process.pid) for z in full._zygotes] == [{core} for core in sorted(cores)]
+        assert value(single.run([where])[0])[1:] == sorted(cores)  # type: ignore[index]
+
+
 def test_a_sandbox_belongs_to_its_process(sandbox: Sandbox) -> None:
     read, write = os.pipe()
     if (pid := os.fork()) == 0:
