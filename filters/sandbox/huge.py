@@ -9,7 +9,7 @@ Stands alone (standard library and ctypes only): it is loaded in the zygote.
 from __future__ import annotations
 
 import ctypes
-import platform
+import os
 from collections.abc import Iterator
 
 HUGE, PAGE = 2 << 20, 4096
@@ -72,7 +72,7 @@ def aligned(stretches: list[tuple[int, int]]) -> Iterator[int]:
 
 def put_code_on_huge_pages() -> int:
     """How many pages were exchanged."""
-    if platform.machine() != "x86_64":
+    if os.uname().machine != "x86_64":
         return 0  # elsewhere caches of instructions would have to be told
     return sum(_exchange(at) for at in list(aligned(read_only_stretches())))
 

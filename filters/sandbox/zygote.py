@@ -24,7 +24,6 @@ from typing import Any, NamedTuple, NoReturn
 
 import child
 import frames
-import huge
 import kernel
 
 # What most programs import. Every page that is here is entered at a fork, so the list is short: the rest is imported by the job that needs it.
@@ -251,7 +250,8 @@ def lock_in(settings: dict[str, Any]) -> int:
 def main(text: str) -> None:
     """Becomes the zygote and, in the process that was started, its keeper; `text`: the settings."""
     settings = json.loads(text)
-    huge.put_code_on_huge_pages()
+    import_module("huge").put_code_on_huge_pages()
+    del sys.modules["huge"]  # nobody needs it again
     preload()
     sys.modules["_thread"].stack_size(16 << 20)
     abi = lock_in(settings)
