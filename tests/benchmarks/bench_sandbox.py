@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
@@ -125,7 +125,7 @@ def run_sandboxed(sandbox: Sandbox, items: Sequence[Item]) -> Cost:
 
 
 def throughput(data: Path, names: Sequence[str], limit: int) -> None:
-    """Each set in CHUNKS parts that every runner gets in turn, one worker at a time and as many as there are cores.
+    """Each set in CHUNKS parts that every runner gets in turn, one program at a time and as many as there are cores.
 
     Programs that compute for more than HEAVY seconds themselves cost every runner the same; what they hide is told by `light`, without them.
     """
@@ -141,11 +141,11 @@ def throughput(data: Path, names: Sequence[str], limit: int) -> None:
         heavy = [item for item, cpu in zip(items, alone) if cpu > HEAVY]
         costs: dict[tuple[str, int, str], Cost] = defaultdict(Cost)
         with tempfile.TemporaryDirectory() as folder:
-            for weight, part in [*(("light", light[chunk::CHUNKS]) for chunk in range(CHUNKS)), ("heavy", heavy)]:
-                for n in (1, cores):
-                    costs["fresh", n, weight] += run_fresh(part, Path(folder), n)
-                    for name in names:
-                        costs[name, n, weight] += run_sandboxed(sandboxes[name, n], part)
+            for turn, (weight, part) in enumerate([*(("light", light[chunk::CHUNKS]) for chunk in range(CHUNKS)), ("heavy", heavy)]):
+                order = deque((name, n) for n in (1, cores) for name in ("fresh", *names))
+                order.rotate(turn)  # who comes after the fresh processes finds their pages in the caches, not his own
+                for name, n in order:
+                    costs[name, n, weight] += run_fresh(part, Path(folder), n) if name == "fresh" else run_sandboxed(sandboxes[name, n], part)
         for sandbox in sandboxes.values():
             sandbox.close()
         for name in ("fresh", *names):
