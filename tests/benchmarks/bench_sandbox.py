@@ -36,7 +36,7 @@ from filters.sandbox.matrix import run_matrix
 from filters.sandbox.pool import Sandbox
 
 TICK = os.sysconf("SC_CLK_TCK")
-CHUNKS, MATRIX_CHUNKS, HEAVY = 8, 20, 0.05
+CHUNK, MATRIX_CHUNKS, HEAVY = 40, 20, 0.05
 Item = tuple[str, list[Check], str, str]  # program, checks, setup, the same as one plain script
 
 
@@ -109,8 +109,8 @@ def run_fresh(items: Sequence[Item], folder: Path, workers: int) -> Cost:
     else:
         with ThreadPoolExecutor(workers) as pool:
             accepted = sum(pool.map(one, enumerate(items)))
-    after = os.times()
-    return Cost(len(items), accepted, sum(after[:4]) - sum(before[:4]), time.perf_counter() - began)
+    clock, after = time.perf_counter() - began, os.times()
+    return Cost(len(items), accepted, sum(after[:4]) - sum(before[:4]), clock)
 
 
 def run_sandboxed(sandbox: Sandbox, items: Sequence[Item]) -> Cost:
@@ -121,11 +121,12 @@ def run_sandboxed(sandbox: Sandbox, items: Sequence[Item]) -> Cost:
         cells = [cell for checks, item in jobs for cell in judge(checks, item, next(results))]
         accepted += all(c.outcome == "pass" for c in cells)
     list(results)
-    return Cost(len(items), accepted, cpu_of_sandbox(sandbox) - before, time.perf_counter() - began)
+    clock = time.perf_counter() - began
+    return Cost(len(items), accepted, cpu_of_sandbox(sandbox) - before, clock)
 
 
 def throughput(data: Path, names: Sequence[str], limit: int) -> None:
-    """Each set in CHUNKS parts that every runner gets in turn, one program at a time and as many as there are cores.
+    """Each set in parts of about CHUNK programs that every runner gets in turn, one program at a time and as many as there are cores.
 
     Programs that compute for more than HEAVY seconds themselves cost every runner the same; what they hide is told by `light`, without them.
     """
@@ -140,8 +141,9 @@ def throughput(data: Path, names: Sequence[str], limit: int) -> None:
         light = [item for item, cpu in zip(items, alone) if cpu <= HEAVY]
         heavy = [item for item, cpu in zip(items, alone) if cpu > HEAVY]
         costs: dict[tuple[str, int, str], Cost] = defaultdict(Cost)
+        chunks = max(1, round(len(light) / CHUNK))
         with tempfile.TemporaryDirectory() as folder:
-            for turn, (weight, part) in enumerate([*(("light", light[chunk::CHUNKS]) for chunk in range(CHUNKS)), ("heavy", heavy)]):
+            for turn, (weight, part) in enumerate([*(("light", light[chunk::chunks]) for chunk in range(chunks)), ("heavy", heavy)]):
                 order = deque((name, n) for n in (1, cores) for name in ("fresh", *names))
                 order.rotate(turn)  # who comes after the fresh processes finds their pages in the caches, not his own
                 for name, n in order:
