@@ -25,20 +25,19 @@ exit status: 0 done, 1 the run failed, 2 wrong input, 3 a budget was reached, 13
 
 
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(
+    from flows.cli.parser import Parser  # not before it is known that our packages can be imported
+
+    top = Parser(
         prog="synth",
         description="Turns a few seed problems into verified training data for reasoning models, and closes the loop by training on it.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--debug", action="store_true", help="show tracebacks")
     top.add_argument("--version", action="store_true", help="print the version and exit")
     verbs = top.add_subparsers(dest="verb", metavar="VERB")
     for name in VERBS:
         module = import_module(f"flows.cli.{name.replace('-', '_')}")
-        verb = verbs.add_parser(
-            name, help=module.HELP, description=module.__doc__, epilog=module.EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-        )
+        verb = verbs.add_parser(name, help=module.HELP, description=module.__doc__, epilog=module.EPILOG)
         verb.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
         module.add_arguments(verb)
         verb.set_defaults(main=module.main)
@@ -61,7 +60,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     from data.errors import SynthError
 
     top = parser()
-    args = top.parse_args(argv)
+    try:
+        args = top.parse_args(argv)
+    except SynthError as error:
+        print(f"synth: {error}", file=sys.stderr)
+        return error.code
     if args.version:
         from importlib.metadata import version
 
