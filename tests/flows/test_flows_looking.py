@@ -18,6 +18,7 @@ from flows.cli.main import main
 from pipelines.plan import Pilot, plan
 from pipelines.recipe import load_recipe
 from pipelines.run import read_lake
+from tests.command import synth as said
 from tests.small_run import OVERRIDES
 
 ROOT = Path(__file__).parents[2]
@@ -131,6 +132,27 @@ def test_diff_of_a_run_with_itself_and_of_two_rounds(finished, capsys):
     assert main(["diff", folder, folder, "--at-round", "7"]) == 2
     assert "no evaluation of round 7" in capsys.readouterr().err
     assert main(["diff", folder, "/nowhere"]) == 2
+
+
+def test_diff_of_runs_that_only_synthesized_compares_what_they_made(finished, tmp_path):
+    """Without an evaluation there is no policy to compare; what was made and refused is told against the lakes' own rows."""
+    folders = [tmp_path / name for name in "ab"]
+    for folder, budget in zip(folders, (6, 9)):
+        more = ("--set", "only=synthesize", "--set", f"strategies.frontier.budget={budget}")
+        assert said("run", "--quiet", "--out", folder, *SETS, *more).returncode == 0
+    done = said("diff", *folders)
+    assert done.returncode == 0 and "recipe: differs in strategies.frontier.budget" in done.stdout
+    kept, proposed = [], []
+    for folder in folders:
+        with synth.open_run(folder) as run:
+            proposed.append(run.query("SELECT count(*) AS n FROM decisions WHERE rule = 'proposed'")["n"][0])
+            kept.append(set(run.query("SELECT problem_id FROM decisions WHERE stage = 'audit' AND kept")["problem_id"]))
+    assert f"new problems kept: {len(kept[0])} → {len(kept[1])}, {len(kept[0] & kept[1])} in both" in done.stdout
+    assert f"frontier: {len(kept[0])} of {proposed[0]} → {len(kept[1])} of {proposed[1]}" in done.stdout
+    assert f"{folders[0]} and {folders[1]} evaluated none" in done.stdout.replace("\n", " ")
+    assert "no evaluation of round 1" in said("diff", *folders, "--at-round", 1).stderr
+    beside = said("diff", folders[0], finished[0])
+    assert beside.returncode == 0 and "policies are not compared" in beside.stdout and "pass@1" not in beside.stdout
 
 
 def test_the_public_face(finished):
