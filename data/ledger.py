@@ -148,6 +148,15 @@ class Ledger:
         for start in range(0, max(len(rows), len(answers), len(given_up)), GROUP):
             self._commit(rows[start : start + GROUP], answers[start : start + GROUP], given_up[start : start + GROUP])
 
+    def let_go(self) -> int:
+        """Nobody waits for what was sent and not answered: whoever sent it has ended, or is done. Asked for again, it is in flight again.
+
+        Returns how many requests these were."""
+        with self._writing:
+            before = self._con.total_changes
+            self._transaction(lambda: self._con.execute("UPDATE requests SET state = 'cancelled' WHERE state = 'sent'"))
+            return self._con.total_changes - before
+
     def _commit(self, asked: Sequence[tuple[Any, ...]], answers: Sequence[Completion], given_up: Sequence[str]) -> None:
         with self._gathering:
             batch = self._batch

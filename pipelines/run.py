@@ -6,6 +6,7 @@ import json
 import os
 import platform
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 import filters.tables  # noqa: F401 - registers its tables before the lake is opened
 import pipelines.tables  # noqa: F401
-from data.errors import UserError
+from data.errors import SynthError, UserError
 from data.lake import Lake
 from data.ledger import Ledger
 from data.records import PolicyVersion
@@ -51,6 +52,7 @@ class Run:
         self.lake = Lake.open(folder, write=True, create=True)
         try:
             self.ledger = Ledger.open(folder / "ledger.sqlite")
+            self._let_go()
             if not is_run(folder):
                 _write_run_file(folder, recipe)  # last: a folder that says it is a run has its tables, for readers too
         except BaseException:
@@ -94,8 +96,16 @@ class Run:
     def close(self) -> None:
         if self._engine is not None:
             self._engine.close()
+        with suppress(SynthError):  # a full disk has stopped the run and been told
+            self._let_go()
         self.ledger.close()
         self.lake.close()
+
+    def _let_go(self) -> None:
+        """This process alone asks for this run (the lake's lock says so): what one before it had in flight, or it has when it closes, is nobody's. A
+        provider's batch goes on without us and is picked up again."""
+        if not self.recipe.engine.openai.batch:
+            self.ledger.let_go()
 
     def __enter__(self) -> Run:
         return self

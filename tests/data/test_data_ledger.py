@@ -49,6 +49,18 @@ def test_an_answer_is_found_and_an_intention_is_not(ledger: Ledger) -> None:
     assert ledger.counts() == {"sent": 1, "done": 1, "failed": 0, "cancelled": 0, "requests": 2, "attempts": 2, "repeats": 0, "errors": 0}
 
 
+def test_what_nobody_waits_for_is_not_in_flight_and_can_be_asked_again(ledger: Ledger) -> None:
+    one, two, three = ask(1), ask(2), ask(3)
+    ledger.intend([one, two, three])
+    ledger.record([answer(one)])
+    assert ledger.let_go() == 2 and ledger.let_go() == 0
+    counts = ledger.counts()
+    assert (counts["sent"], counts["done"], counts["cancelled"]) == (0, 1, 2)
+    ledger.intend([two])
+    ledger.record([answer(three)])  # it came after all
+    assert ledger.counts()["sent"] == 1 and list(ledger.lookup([one.key, two.key, three.key])) == [one.key, three.key]
+
+
 @settings(max_examples=30)
 @given(st.data())
 def test_completions_come_back_bit_for_bit(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from stub_endpoint import Reply, Stub, completion
 
+from data.ledger import Ledger
 from flows.cli.main import main
 from pipelines.run import read_lake
 
@@ -118,6 +119,9 @@ def test_an_interruption_keeps_what_was_answered(tmp_path: Path) -> None:
         started.send_signal(signal.SIGINT)
         _, said = started.communicate(timeout=60)
         assert started.returncode == 130 and "go on with: synth resume" in said, said
+        with Ledger.open(out / "ledger.sqlite", write=False) as ledger:
+            left = ledger.counts()
+        assert left["sent"] == 0 and left["cancelled"] > 0  # nobody waits for these
         stub.behave = adds_up
         assert main(["resume", str(out), "--quiet"]) == 0
         repeats = sum(n - 1 for n in stub.answered.values())

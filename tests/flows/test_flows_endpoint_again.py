@@ -85,6 +85,7 @@ def test_killed_at_10_50_and_90_percent_it_ends_the_same_and_pays_twice_no_more_
     told = counts(tmp_path / "run")
     # What a kill may cost is what was sent and not yet durable: the window of 64. `synth requests` counts it.
     assert paid_twice <= told["attempts"] - told["requests"] <= 3 * 64
+    assert told["sent"] == 0  # what was asked ahead and not needed after all is in flight no more
 
 
 def sums(line: Line) -> Line:
