@@ -28,6 +28,7 @@ from conformance_fakes import (
     token_logp,
 )
 
+from data.errors import SynthError
 from data.ledger import Ledger
 from data.records import Completion, Group, GroupEdit, Problem, Request, RolloutSpec, Sampling, Verdict
 from filters.verifiers.base import register_verifier
@@ -101,6 +102,40 @@ def test_no_strategy_gives_the_main_groups_in_order() -> None:
     assert [g.passes for g in made.main] == [0, 3, 4, 7, 8]
     assert [len(g.rollouts) for g in made.main] == [8] * 5
     assert made.edits == []
+
+
+class Asks(BaseStrategy):
+    """Asks for the step's first main group, changed."""
+
+    def __init__(self, name: str, **changes: object) -> None:
+        self.name, self.changes = name, changes
+
+    def online(self, ctx: StepContext) -> Online:
+        yield [replace(ctx.main[0], **self.changes)]  # type: ignore[arg-type]
+        return []
+
+
+@pytest.mark.parametrize(
+    ("changes", "other"),
+    [
+        ({"n": 4}, {}), ({"sampling": Sampling(max_tokens=9)}, {}), ({"coef": 0.5}, {}), ({"kl": 0.0}, {}), ({"estimator": "binary"}, {}),
+        ({"keeps_unknown": True}, {}), ({"refs": ("x",)}, {}), ({"structured": {"type": "object"}}, {}), ({"environment": "fake-calculator"}, {}),
+        ({"stream": "mine", "n": 4}, {"stream": "mine", "n": 5}),
+    ],
+)  # fmt: skip
+def test_one_group_asked_for_in_two_ways_is_an_error_that_names_both(changes: dict[str, object], other: dict[str, object]) -> None:
+    """Whoever was answered first would decide what the other gets. With the stage itself, and between two strategies."""
+    name = next(k for k in changes if k != "stream")
+    strategies = [Asks("first", **changes), *([Asks("second", **other)] if other else [])]
+    with pytest.raises(SynthError, match=rf"strategy '{'second' if other else 'first'}' asks for group \w+ .*with {name} = .*different keys") as told:
+        step(strategies, main_specs(), FakeEngine(skilled))
+    assert ("strategy 'first' with" if other else "the step itself with") in str(told.value)
+
+
+def test_one_group_asked_for_alike_is_made_once_for_all() -> None:
+    engine = FakeEngine(skilled)
+    made = step([Asks("first"), Asks("second"), Asks("third", asked_by="somebody")], main_specs(), engine)
+    assert len(engine.asked) == 5 * 8 and [g.passes for g in made.main] == [0, 3, 4, 7, 8]
 
 
 def test_groups_that_depend_on_finished_main_groups_with_another_estimator() -> None:
