@@ -21,6 +21,7 @@ from pipelines.judging import Judge
 from pipelines.online import StepRollouts, sample_step
 from pipelines.rollout_stream import RolloutStream
 from pipelines.run import Run
+from pipelines.stages.epochs import draws
 from pipelines.stages.leaks import refuse_leaks
 from pipelines.stages.online_rows import online_tables, trained_rewards
 from pipelines.stages.rows import rollouts_of, sampled_tables
@@ -116,8 +117,9 @@ def within(groups: Sequence[Group], tokens: int, seed: int, round: int, step: in
 
 def _prompts(run: Run, round: int, step: int, batch: int, cursor: int, problems: Sequence[Problem]) -> Iterator[RolloutSpec]:
     """The main specs of a generation batch that begins at `cursor`, in order and without end."""
-    for problem, after in _endless(problems, run.recipe.seed, round, cursor):
-        yield RolloutSpec(problem, run.recipe.train.group_size, run.recipe.sampling.sampling(), key=(step, batch, after))
+    part = run.recipe.train
+    for problem, after in draws(problems, run.recipe.seed, round, cursor, part.prompts_per_step * part.generation_batches):
+        yield RolloutSpec(problem, part.group_size, run.recipe.sampling.sampling(), key=(step, batch, after))
 
 
 def _contexts(run: Run, round: int, step: int, main: Sequence[RolloutSpec], policy: PolicyVersion) -> dict[str, StepContext]:
@@ -155,16 +157,6 @@ class _Refill:
             return
         if not drop_zero_variance([group], self.keeps_flat):
             self.stream.ask_ahead(islice(self.following, 1))
-
-
-def _endless(problems: Sequence[Problem], seed: int, round: int, cursor: int) -> Iterator[tuple[Problem, int]]:
-    """(problem, position after it) from `cursor` on: keyed epochs over the selected problems, for ever."""
-    by_id = {p.id: p for p in problems}
-    while True:
-        epoch, offset = divmod(cursor, len(by_id))
-        for problem_id in keyed_order(seed, sorted(by_id), round, "train", epoch)[offset:]:
-            cursor += 1
-            yield by_id[problem_id], cursor
 
 
 def shuffled(group: Group, seed: int, round: int, step: int) -> Group:

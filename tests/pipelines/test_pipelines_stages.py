@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from data.records import Group, Problem, Sampling, Trajectory, Verdict
 from filters.decontaminate import HeldoutIndex, HeldoutSet
 from pipelines.stages.audit import first_of, judge, texts_of
+from pipelines.stages.epochs import draws, kept_apart
 from pipelines.stages.select import choose_new
 from pipelines.stages.train import why_nothing
-from pipelines.stages.train_rollouts import _endless, shuffled, within
+from pipelines.stages.train_rollouts import shuffled, within
 
 
 def test_every_planted_duplicate_and_heldout_text_is_refused_and_nothing_else():
@@ -52,15 +53,28 @@ def test_new_candidates_fill_the_room_that_is_left(count, limit, seed):
     assert choose_new(rows, -3, seed, (1,))["kept"].sum() == 0
 
 
-@given(st.integers(1, 12), st.integers(0, 40), st.integers(1, 30))
-def test_prompts_are_drawn_the_same_from_any_cursor(count, cursor, take):
+@given(st.integers(1, 12), st.integers(0, 40), st.integers(1, 30), st.integers(1, 14))
+def test_prompts_are_drawn_the_same_from_any_cursor_and_never_twice_in_a_step(count, cursor, take, apart):
     problems = [Problem(f"q{i}", "1") for i in range(count)]
-    whole = [(p.id, c) for p, c in islice(_endless(problems, 5, 1, 0), cursor + take)]
-    resumed = [(p.id, c) for p, c in islice(_endless(problems[::-1], 5, 1, cursor), take)]
+    whole = [(p.id, c) for p, c in islice(draws(problems, 5, 1, 0, apart), cursor + take)]
+    resumed = [(p.id, c) for p, c in islice(draws(problems[::-1], 5, 1, cursor, apart), take)]
     assert resumed == whole[cursor:]
-    epoch = [i for i, _ in whole[:count]]
-    if len(epoch) == count:
-        assert len(set(epoch)) == count  # every problem once before any comes again
+    ids = [i for i, _ in whole]
+    for start in range(0, len(ids) - count + 1, count):
+        assert len(set(ids[start : start + count])) == count  # every problem once before any comes again
+    step = min(apart, count)
+    for start in range(len(ids) - step + 1):
+        assert len(set(ids[start : start + step])) == step
+
+
+@given(st.permutations(range(9)), st.permutations(range(9)), st.integers(1, 9))
+def test_an_order_that_is_apart_already_stays(before, order, apart):
+    made = kept_apart(list(map(str, before)), list(map(str, order)), apart)
+    assert sorted(made) == sorted(map(str, order))
+    distance = [len(order) - list(map(str, before)).index(item) + at for at, item in enumerate(made)]
+    assert min(distance) >= apart
+    if all(len(order) - before.index(item) + at >= apart for at, item in enumerate(order)):
+        assert made == list(map(str, order))
 
 
 def _group(rewards):
