@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, Literal
 
 from filters.sandbox import wire
@@ -128,9 +130,27 @@ def _said(what: str, record: Any) -> str:
     return " ".join(part for part in (what, *(str(p) for p in record[1:3] if p)) if part)[:300]
 
 
+class _Shown(reprlib.Repr):
+    """`repr`, but of an iterator what it would give: its address would differ in every run that tells the same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel = 20
+        self.maxlist = self.maxtuple = self.maxset = self.maxfrozenset = self.maxdeque = self.maxdict = self.maxstring = self.maxlong = MAX_ECHO
+        self.maxother = MAX_ECHO
+
+    def repr_list_iterator(self, value: Any, level: int) -> str:
+        return f"iterator over {self.repr1(list(islice(value, MAX_ECHO)), level)}"
+
+
+_SHOWN = _Shown()
+
+
 def _short(value: Any) -> str:
     try:
         text = repr(value)
+        if " object at 0x" in text:
+            text = _SHOWN.repr(value)
     except (ValueError, RecursionError):  # an int of more digits than Python prints
         text = f"a {type(value).__name__}"
     return text if len(text) <= MAX_ECHO else text[: MAX_ECHO - 1] + "…"

@@ -252,6 +252,17 @@ def test_late_is_unknown_where_the_reference_itself_is_out_of_time(monkeypatch: 
     assert "its reference itself takes more than" in verdicts[0].reason
 
 
+def test_a_reason_shows_what_an_iterator_gives_and_no_address() -> None:
+    """A reason counts for a run's digest: two runs that compute the same say the same."""
+    for program, shown in (
+        ("def f(n):\n    yield from range(n)", "iterator over [0, 1, 2]"),
+        ("def f(n):\n    return [1, (i for i in range(n)), {'a': map(str, [n])}]", "[1, iterator over [0, 1, 2], {'a': iterator over ['3']}]"),
+        ("class Own: pass\ndef f(n):\n    return [Own()]", "[<solution.Own>]"),
+    ):
+        said = verdict(program, {"call": "f(3)", "expected": [0, 1, 2]})
+        assert said.outcome == "fail" and f"gave {shown}, expected [0, 1, 2]" in said.reason and " 0x" not in said.reason
+
+
 def test_a_program_without_memory_is_unknown_where_the_reference_has_not_enough_either() -> None:
     large = "def f(n):\n    return len([0] * 10**n)"
     tests = [{"call": "f(1)", "expected": 10}, {"call": "f(12)", "expected": 10**12}]
