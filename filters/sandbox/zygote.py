@@ -33,11 +33,12 @@ NOT_FOR_JOBS = frozenset(
 )
 SCAN = json.scanner.make_scanner(json.JSONDecoder())  # type: ignore[arg-type]  # what json.loads comes to, without what it looks at first: each is a page
 ROLES = frames.ROLES
+REHEARSALS = 4
 READY = 2  # processes that wait for a job; a script and the program that it calls are two
 FIRST_BYTES = 8000  # most requests are shorter
 RECORDS = 200  # a job's own descriptors lie here and above, out of the way of those that its program opens
 LOW_BYTE = 0 if sys.byteorder == "little" else 3  # of a descriptor's number: they are small here
-BELOW = 4  # frames between `Zygote.serve` and what runs the program
+BELOW = 5  # frames between `Zygote.serve` and what runs the program
 
 
 class Line(NamedTuple):
@@ -63,18 +64,30 @@ class Zygote:
         self.become_job = self.starter(locker(settings, self.uid, filters[1] if filters else nothing))
 
     def serve(self) -> None:
-        """Until the keeper has gone. Whoever waits at a socket has it alone: the next one there is forked when he has ended."""
+        """Until the keeper has gone."""
         sys.setrecursionlimit(1000 + depth() + BELOW)  # the program gets what it has anywhere: 1000 frames of its own
-        look, wait, clock, write, describe = os.waitid, os.waitpid, time.clock_gettime, os.write, frames.END.pack
-        pids = [self.fork(role) for role in self.ready]
-        ended, one, kept = self.ended, os.P_PID, os.WEXITED | os.WNOWAIT
-        while True:
-            for place, role in enumerate(self.ready):
+        # The first forks leave the heap otherwise than all later ones do, and a program could tell by an address: they go to nobody.
+        nobody, gone = _socket.socketpair()
+        gone.close()
+        null = os.open("/dev/null", os.O_WRONLY)
+        self.take_turns((nobody,) * len(self.ready), null, null, REHEARSALS)
+        nobody.close()
+        os.close(null)
+        self.take_turns(self.ready, self.started, self.ended, 1 << 62)
+
+    def take_turns(self, roles: tuple[_socket.socket, ...], started: int, ended: int, turns: int) -> None:
+        """Whoever waits at a socket has it alone: the next one there is forked when he has ended."""
+        look, wait, clock, write, describe, name = os.waitid, os.waitpid, time.clock_gettime, os.write, frames.END.pack, frames.PID.pack
+        pids, one, kept = [0] * len(roles), os.P_PID, os.WEXITED | os.WNOWAIT
+        for turn in range(turns):
+            for place, role in enumerate(roles):
                 pid = pids[place]
-                look(one, pid, kept)
-                spent = clock((~pid << 3) | 2)  # the CPU clock of that process; wait4 would import a module and make sixteen numbers
-                write(ended, describe(wait(pid, 0)[1], spent))
-                pids[place] = self.fork(role)
+                if pid:
+                    look(one, pid, kept)
+                    spent = clock((~pid << 3) | 2)  # the CPU clock of that process; wait4 would import a module and make sixteen numbers
+                    write(ended, describe(wait(pid, 0)[1], spent))
+                pids[place] = pid = self.fork(role) if turn + 1 < turns else 0
+                write(started, name(pid))
 
     def fork(self, role: _socket.socket) -> int:
         """A process that stands ready for a job."""
@@ -83,7 +96,6 @@ class Zygote:
         pid = os.fork()
         if pid == 0:
             self.become_job(role)
-        os.write(self.started, frames.PID.pack(pid))
         return pid
 
     def starter(self, lock: child.Lock) -> Callable[[_socket.socket], NoReturn]:

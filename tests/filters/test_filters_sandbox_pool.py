@@ -175,6 +175,13 @@ def test_equal_programs_give_equal_results_wherever_they_run() -> None:
     assert len(seen) == 1
 
 
+def test_no_job_of_a_zygote_can_be_told_from_another_by_an_address() -> None:
+    """The first ones included: what a program says of its objects would differ with its place in the queue."""
+    code = "class A: pass\ndef f():\n    return repr(A()), repr(f), id(object()), repr({A(), A()})"
+    with Sandbox(levels.best().layers, workers=1) as sandbox:
+        assert len({r.records for r in sandbox.run([Job("calls", code, calls=("f()",))] * 12)}) == 1
+
+
 def test_a_matrix_has_a_cell_for_every_pair_also_behind_a_hang(sandbox: Sandbox) -> None:
     groups = read_checks([{"call": f"f({n})", "expected": n * n} for n in range(5)])
     programs = [
